@@ -1,0 +1,3 @@
+//! Plumbing of a process, without a word of the domain.
+
+pub mod clock;

@@ -1,0 +1,1 @@
+//! The one map from errors to HTTP.

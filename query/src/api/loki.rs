@@ -1,0 +1,8 @@
+//! Loki's query API.
+
+use super::ApiState;
+
+/// Routes under `/loki/api/v1/`.
+pub(super) fn router(state: ApiState) -> axum::Router {
+    axum::Router::new().with_state(state)
+}

@@ -1,0 +1,1 @@
+//! LogQL: text to syntax tree to plan to answer.
