@@ -9,6 +9,8 @@
 //! - One `ResourceLogs` covers one range of one file, given by [`SOURCE`], [`BEGIN`], [`END`],
 //!   [`ORIGIN`] and [`CHECK`] (see [`crate::SourceRange`]). Integers are OTLP integers; [`CHECK`] is
 //!   the bit pattern of a `u64`. A `ResourceLogs` may hold no record at all: it moves the position.
+//!   Several `ResourceLogs` of a batch may name the same range (a container's stdout and stderr are
+//!   two streams in one file); the ranges of one file follow each other within a batch.
 //! - A batch is committed as a whole. If one range does not continue its file's committed position,
 //!   nothing of the batch is stored and the answer is 409 with a [`CONFLICT_CONTENT_TYPE`] body:
 //!   `{"positions":[{"source":"…","committed":123,"check":456}]}` for each range in conflict.

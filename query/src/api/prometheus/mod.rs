@@ -2,7 +2,7 @@
 
 use super::ApiState;
 
-/// Routes under `/api/v1/`.
+/// The routes of this API.
 pub(super) fn router(state: ApiState) -> axum::Router {
     axum::Router::new().with_state(state)
 }

@@ -1,0 +1,1 @@
+//! Lines with their file ranges on the way into one request.

@@ -1,0 +1,1 @@
+//! From a pod and a path to labels.

@@ -1,0 +1,1 @@
+//! Collects metrics from pods and static targets.

@@ -1,0 +1,1 @@
+//! Oldest batch first, in order, until acknowledged.

@@ -1,0 +1,1 @@
+//! Reads files forward from their committed position.

@@ -1,0 +1,1 @@
+//! Protocols in: one protocol a file.

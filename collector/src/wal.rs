@@ -1,0 +1,1 @@
+//! Durable before acknowledged.

@@ -1,1 +1,0 @@
-//! The one map from errors to HTTP.
