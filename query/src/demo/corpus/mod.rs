@@ -19,6 +19,7 @@ use super::random::{Random, Zipf};
 use text::{Line, Moment};
 
 pub use streams::StreamSpec;
+pub(super) use streams::pod_name;
 
 /// Highest number of streams a corpus tells apart; a stream's number is taken modulo this.
 pub const STREAMS_MAX: usize = 100_000;
