@@ -50,7 +50,8 @@ impl CrashLoop {
         let restarts = runs(directory)?.last().map_or(0, |(run, _)| run.saturating_add(1));
         let directory = directory.to_owned();
         let (wait, turn_at) = (WAIT_FIRST, now + LIFE);
-        let mut crash = Self { directory, restarts, wait, is_running: true, turn_at, speaks_at: now };
+        let mut crash =
+            Self { directory, restarts, wait, is_running: true, turn_at, speaks_at: now };
         crash.remove_old()?;
         Ok(crash)
     }

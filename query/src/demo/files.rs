@@ -191,13 +191,14 @@ fn stamp(now: Nanos) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const SECOND: Nanos = NANOS_PER_SEC;
     const START: Nanos = 1_795_186_292 * SECOND;
 
-    fn read(path: &Path) -> Vec<u8> {
+    /// The text of a file, decompressed.
+    pub(in crate::demo) fn read(path: &Path) -> Vec<u8> {
         let bytes = fs::read(path).unwrap();
         if path.extension().is_none_or(|e| e != "gz") {
             return bytes;
@@ -283,7 +284,10 @@ mod tests {
         }
         log.push("last");
         log.flush().unwrap();
-        assert_eq!(names(&folder.path().join("logs")), ["billing.log", "billing.log.1", "billing.log.2"]);
+        assert_eq!(
+            names(&folder.path().join("logs")),
+            ["billing.log", "billing.log.1", "billing.log.2"]
+        );
         assert_eq!(read(&path), b"last\n");
         assert_eq!(read(&with_suffix(&path, ".1")), b"number 4\nnumber 5\n");
     }

@@ -59,16 +59,79 @@ pub(super) const VOLUME: &str = "app-logs";
 type Row = (&'static str, &'static str, usize, &'static str, Owner, Behaviour, u32, bool);
 
 const ROWS: [Row; 12] = [
-    ("shop", "storefront", 0, "nginx", Owner::Deployment, Behaviour::Steady(Kind::Access), 16, true),
-    ("shop", "storefront", 1, "nginx", Owner::Deployment, Behaviour::Steady(Kind::Access), 14, true),
+    (
+        "shop",
+        "storefront",
+        0,
+        "nginx",
+        Owner::Deployment,
+        Behaviour::Steady(Kind::Access),
+        16,
+        true,
+    ),
+    (
+        "shop",
+        "storefront",
+        1,
+        "nginx",
+        Owner::Deployment,
+        Behaviour::Steady(Kind::Access),
+        14,
+        true,
+    ),
     ("shop", "checkout", 0, "app", Owner::Deployment, Behaviour::Troubled(Kind::Json), 12, true),
     ("shop", "checkout", 1, "app", Owner::Deployment, Behaviour::Troubled(Kind::Json), 12, true),
     ("shop", "cart", 0, "app", Owner::Deployment, Behaviour::Steady(Kind::Logfmt), 12, true),
-    ("payments", "payments-api", 0, "api", Owner::Deployment, Behaviour::Steady(Kind::Java), 9, true),
-    ("payments", "payments-api", 1, "api", Owner::Deployment, Behaviour::Steady(Kind::Java), 9, true),
-    ("payments", "billing", 0, "billing", Owner::Deployment, Behaviour::IntoVolume(Kind::Java), 5, false),
-    ("data", "postgres", 0, "postgres", Owner::StatefulSet, Behaviour::Steady(Kind::Postgres), 7, false),
-    ("kube-system", "kube-proxy", 0, "kube-proxy", Owner::DaemonSet, Behaviour::Steady(Kind::Klog), 4, false),
+    (
+        "payments",
+        "payments-api",
+        0,
+        "api",
+        Owner::Deployment,
+        Behaviour::Steady(Kind::Java),
+        9,
+        true,
+    ),
+    (
+        "payments",
+        "payments-api",
+        1,
+        "api",
+        Owner::Deployment,
+        Behaviour::Steady(Kind::Java),
+        9,
+        true,
+    ),
+    (
+        "payments",
+        "billing",
+        0,
+        "billing",
+        Owner::Deployment,
+        Behaviour::IntoVolume(Kind::Java),
+        5,
+        false,
+    ),
+    (
+        "data",
+        "postgres",
+        0,
+        "postgres",
+        Owner::StatefulSet,
+        Behaviour::Steady(Kind::Postgres),
+        7,
+        false,
+    ),
+    (
+        "kube-system",
+        "kube-proxy",
+        0,
+        "kube-proxy",
+        Owner::DaemonSet,
+        Behaviour::Steady(Kind::Klog),
+        4,
+        false,
+    ),
     ("jobs", "importer", 0, "importer", Owner::Deployment, Behaviour::Crashing, 0, false),
     ("jobs", "report", 0, "report", Owner::CronJob, Behaviour::LongLines, 0, false),
 ];
@@ -157,7 +220,8 @@ impl Pod {
             "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
         });
         if let Some(port) = state.port {
-            container["ports"] = json!([{"name": "http", "containerPort": port, "protocol": "TCP"}]);
+            container["ports"] =
+                json!([{"name": "http", "containerPort": port, "protocol": "TCP"}]);
         }
         let mut volumes = json!([]);
         if matches!(self.behaviour, Behaviour::IntoVolume(_)) {

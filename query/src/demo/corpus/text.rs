@@ -200,7 +200,8 @@ mod tests {
 
     #[test]
     fn times_look_as_their_formats_do() {
-        let cases: [(fn(&mut Line<'_>), &str); 5] = [
+        type Write = fn(&mut Line<'_>);
+        let cases: [(Write, &str); 5] = [
             (|l| _ = l.time_iso(), "2026-11-20T14:51:32.123Z"),
             (|l| _ = l.time_spaced(","), "2026-11-20 14:51:32,123"),
             (|l| _ = l.time_common(), "20/Nov/2026:14:51:32 +0000"),
