@@ -1,0 +1,277 @@
+//! `taffrail logs`: the logs of pods, found with kubectl's selectors, with kubectl's flags.
+
+use taffrail_model::{Nanos, TimeRange};
+
+use super::Error;
+use super::row::{Event, Row, parse};
+use super::screen::Screen;
+use super::selector::{self, braced, by_name, quoted};
+use super::server::{Lines, Server};
+use super::when::{self, Span};
+
+/// Most lines of one answer: it is held in memory to turn it around.
+const TAIL_MAX: usize = 100_000;
+/// How many lines are shown when nothing is said.
+const TAIL_DEFAULT: usize = 100;
+/// How many older lines stand before those that follow.
+const TAIL_DEFAULT_FOLLOWED: usize = 10;
+/// How far back is looked when nothing is said.
+const SINCE_DEFAULT: Nanos = 3600 * 1_000_000_000;
+
+/// What is wanted of the logs.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Labels of the pods, as in kubectl: app=web,tier in (a,b),!canary.
+    #[arg(short = 'l', long = "selector", value_name = "SELECTOR")]
+    selector: Option<String>,
+    /// Namespaces, separated by commas; * stands for any text.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Containers, separated by commas; * stands for any text.
+    #[arg(short, long, value_name = "CONTAINER")]
+    container: Option<String>,
+    /// Pods, separated by commas; * stands for any text.
+    #[arg(long, value_name = "POD")]
+    pod: Option<String>,
+    /// Only lines that contain this text.
+    #[arg(long, value_name = "TEXT")]
+    grep: Option<String>,
+    /// Shows new lines as they come.
+    #[arg(short, long, conflicts_with = "to")]
+    follow: bool,
+    /// How many of the newest lines are shown.
+    #[arg(long, alias = "limit", value_name = "N")]
+    tail: Option<usize>,
+    /// Shows the time of each line.
+    #[arg(long)]
+    timestamps: bool,
+    #[command(flatten)]
+    span: Span,
+}
+
+impl Arguments {
+    /// The LogQL query that they mean.
+    fn logql(&self) -> Result<String, Error> {
+        let mut matchers = Vec::new();
+        let names =
+            [("namespace", &self.namespace), ("pod", &self.pod), ("container", &self.container)];
+        for (label, name) in names {
+            matchers.extend(name.as_ref().map(|name| by_name(label, name)));
+        }
+        matchers.extend(selector::parse(self.selector.as_deref().unwrap_or_default())?);
+        let mut query = braced(&matchers);
+        if let Some(text) = &self.grep {
+            query.push_str(" |= ");
+            query.push_str(&quoted(text));
+        }
+        Ok(query)
+    }
+
+    fn tail(&self) -> Result<usize, Error> {
+        let default = if self.follow { TAIL_DEFAULT_FOLLOWED } else { TAIL_DEFAULT };
+        match self.tail.unwrap_or(default) {
+            tail if tail <= TAIL_MAX => Ok(tail),
+            _ => Err(Error::Argument {
+                flag: "--tail",
+                reason: format!(
+                    "at most {TAIL_MAX} lines at once; ask for less, or use --from and --to"
+                ),
+            }),
+        }
+    }
+}
+
+/// Shows the newest lines, oldest first, and then what comes, if wanted.
+pub(super) async fn run(
+    arguments: &Arguments,
+    server: &Server,
+    screen: &mut Screen,
+) -> Result<bool, Error> {
+    let now = when::now();
+    let query = arguments.logql()?;
+    let range = arguments.span.range(now, SINCE_DEFAULT)?;
+    let tail = arguments.tail()?;
+    let rows = match tail {
+        0 => Vec::new(),
+        _ => newest(server, &query, range, tail, screen).await?,
+    };
+    if arguments.follow {
+        // The live feed begins with the oldest of these lines, so that nothing falls between.
+        let start = rows.last().map_or(now, |row| row.ts);
+        return follow(arguments, server, &query, start, screen).await;
+    }
+    for row in rows.iter().rev() {
+        row.show(arguments.timestamps, screen)?;
+    }
+    if rows.len() == tail && arguments.tail.is_none() {
+        screen.flush()?;
+        screen.note(&format!("the newest {tail} lines; there may be more: --tail N"));
+    }
+    Ok(!rows.is_empty())
+}
+
+/// The newest rows of a range, newest first.
+async fn newest(
+    server: &Server,
+    query: &str,
+    range: TimeRange,
+    limit: usize,
+    screen: &mut Screen,
+) -> Result<Vec<Row>, Error> {
+    let parameters = [
+        ("query", query.to_owned()),
+        ("start", range.start.to_string()),
+        ("end", range.end.to_string()),
+        ("limit", limit.to_string()),
+        ("direction", "backward".to_owned()),
+    ];
+    let lines = server.lines("/api/v1/logs/query", &parameters).await?;
+    let mut rows = Vec::new();
+    each_row(lines, screen, |row, _| {
+        rows.push(row);
+        Ok(())
+    })
+    .await?;
+    Ok(rows)
+}
+
+async fn follow(
+    arguments: &Arguments,
+    server: &Server,
+    query: &str,
+    start: Nanos,
+    screen: &mut Screen,
+) -> Result<bool, Error> {
+    let parameters = [("query", query.to_owned()), ("start", start.to_string())];
+    let lines = server.lines("/api/v1/logs/tail", &parameters).await?;
+    each_row(lines, screen, |row, screen| row.show(arguments.timestamps, screen)).await?;
+    Err(Error::Answer("the server has ended the live stream".into()))
+}
+
+/// Gives each row to `each` as it comes; what is written is flushed before waiting for more.
+pub(super) async fn each_row(
+    mut lines: Lines,
+    screen: &mut Screen,
+    mut each: impl FnMut(Row, &mut Screen) -> Result<(), Error>,
+) -> Result<bool, Error> {
+    let mut found = false;
+    loop {
+        while let Some(line) = lines.ready() {
+            match parse(line)? {
+                Some(Event::Row(row)) => {
+                    found = true;
+                    each(row, screen)?;
+                }
+                Some(Event::Lagged(count)) => {
+                    let text = format!("taffrail: {count} lines came too fast to be shown");
+                    super::screen::complain(&text);
+                }
+                None => {}
+            }
+        }
+        screen.flush()?;
+        if !lines.more().await? {
+            return Ok(found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::fake::{self, Written};
+    use crate::cli::screen::Format;
+    use axum::extract::Query;
+    use axum::routing::get;
+    use clap::Parser;
+    use std::collections::HashMap;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        logs: Arguments,
+    }
+
+    fn arguments(words: &[&str]) -> Arguments {
+        Line::try_parse_from([&["logs"], words].concat()).unwrap().logs
+    }
+
+    #[test]
+    fn flags_become_logql() {
+        let cases: [(&[&str], &str); 5] = [
+            (&[], "{}"),
+            (&["-l", "app=web"], r#"{app="web"}"#),
+            (
+                &["-n", "shop", "-c", "app", "--pod", "cart-*", "-l", "tier in (a,b)"],
+                r#"{namespace="shop", pod=~"cart-.*", container="app", tier=~"a|b"}"#,
+            ),
+            (&["--grep", "say \"no\""], r#"{} |= "say \"no\"""#),
+            (&["--grep", "a\\d"], r#"{} |= "a\\d""#),
+        ];
+        for (words, expected) in cases {
+            assert_eq!(arguments(words).logql().unwrap(), expected);
+        }
+        assert!(arguments(&["--tail", "1000000"]).tail().is_err());
+        assert!(arguments(&["-l", "a in b"]).logql().is_err());
+    }
+
+    /// A server with two lines, newest first, and a live stream; it notes what it was asked.
+    type Asked = Arc<Mutex<Vec<(String, HashMap<String, String>)>>>;
+
+    async fn server() -> (Server, Asked) {
+        let asked = Asked::default();
+        let row = |ts: u32, line: &str| {
+            format!(
+                "{{\"ts\":\"{ts}\",\"labels\":{{\"pod\":\"p\",\"container\":\"c\"}},\"line\":\"{line}\"}}\n"
+            )
+        };
+        let note = |path: &'static str, body: String| {
+            let asked = asked.clone();
+            get(move |Query(query): Query<HashMap<String, String>>| {
+                asked.lock().unwrap().push((path.into(), query));
+                std::future::ready(body.clone())
+            })
+        };
+        let history = row(20, "two") + &row(10, "one");
+        let live = row(10, "one") + &row(20, "two") + "\n{\"lagged\":3}\n" + &row(30, "three");
+        let router = axum::Router::new()
+            .route("/api/v1/logs/query", note("query", history))
+            .route("/api/v1/logs/tail", note("tail", live));
+        (fake::serve(router).await, asked)
+    }
+
+    #[tokio::test]
+    async fn shows_the_newest_lines_oldest_first() {
+        let (server, asked) = server().await;
+        let written = Written::default();
+        let arguments = arguments(&["-n", "shop", "--tail", "2"]);
+        let mut screen = written.screen(Format::Default, false);
+        assert!(run(&arguments, &server, &mut screen).await.unwrap());
+        assert_eq!(written.text(), "p c one\np c two\n");
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked[0].1["query"], r#"{namespace="shop"}"#);
+        assert_eq!((&*asked[0].1["limit"], &*asked[0].1["direction"]), ("2", "backward"));
+    }
+
+    #[tokio::test]
+    async fn following_begins_with_the_oldest_line_shown() {
+        let (server, asked) = server().await;
+        let written = Written::default();
+        let mut screen = written.screen(Format::Raw, false);
+        let ended = run(&arguments(&["-f"]), &server, &mut screen).await;
+        assert!(matches!(ended, Err(Error::Answer(_))), "the fake ends its stream");
+        assert_eq!(written.text(), "one\ntwo\nthree\n");
+        let asked = asked.lock().unwrap();
+        assert_eq!((asked[1].0.as_str(), asked[1].1["start"].as_str()), ("tail", "10"));
+    }
+
+    #[tokio::test]
+    async fn nothing_found_is_told_apart() {
+        let server =
+            fake::serve(axum::Router::new().route("/api/v1/logs/query", get(|| async { "" })))
+                .await;
+        let mut screen = Written::default().screen(Format::Default, false);
+        assert!(!run(&arguments(&[]), &server, &mut screen).await.unwrap());
+    }
+}
