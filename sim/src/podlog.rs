@@ -195,7 +195,8 @@ pub fn pod_list(pods: &[String], node: &str) -> String {
 }
 
 /// RFC 3339 with nine fraction digits, as containerd writes it.
-fn cri_time(nanos: i64) -> String {
+#[must_use]
+pub fn cri_time(nanos: i64) -> String {
     let text = taffrail_model::time::format_rfc3339(nanos);
     let whole = text.trim_end_matches('Z');
     let (seconds, fraction) = whole.split_once('.').unwrap_or((whole, ""));
