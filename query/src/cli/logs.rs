@@ -3,6 +3,7 @@
 use taffrail_model::{Nanos, TimeRange};
 
 use super::Error;
+use super::follow::follow;
 use super::row::{Event, Row, parse};
 use super::screen::Screen;
 use super::selector::{self, braced, by_name, quoted};
@@ -98,7 +99,7 @@ pub(super) async fn run(
     if arguments.follow {
         // The live feed begins with the oldest of these lines, so that nothing falls between.
         let start = rows.last().map_or(now, |row| row.ts);
-        return follow(arguments, server, &query, start, screen).await;
+        return follow(server, &query, start, arguments.timestamps, screen).await;
     }
     for row in rows.iter().rev() {
         row.show(arguments.timestamps, screen)?;
@@ -133,19 +134,6 @@ async fn newest(
     })
     .await?;
     Ok(rows)
-}
-
-async fn follow(
-    arguments: &Arguments,
-    server: &Server,
-    query: &str,
-    start: Nanos,
-    screen: &mut Screen,
-) -> Result<bool, Error> {
-    let parameters = [("query", query.to_owned()), ("start", start.to_string())];
-    let lines = server.lines("/api/v1/logs/tail", &parameters).await?;
-    each_row(lines, screen, |row, screen| row.show(arguments.timestamps, screen)).await?;
-    Err(Error::Answer("the server has ended the live stream".into()))
 }
 
 /// Gives each row to `each` as it comes; what is written is flushed before waiting for more.
@@ -229,8 +217,13 @@ mod tests {
         let note = |path: &'static str, body: String| {
             let asked = asked.clone();
             get(move |Query(query): Query<HashMap<String, String>>| {
-                asked.lock().unwrap().push((path.into(), query));
-                std::future::ready(body.clone())
+                let mut asked = asked.lock().unwrap();
+                let again = asked.iter().any(|(asked, _): &(String, _)| asked == path);
+                asked.push((path.into(), query));
+                std::future::ready(match again {
+                    false => Ok(body.clone()),
+                    true => Err((http::StatusCode::BAD_REQUEST, "once is enough")),
+                })
             })
         };
         let history = row(20, "two") + &row(10, "one");
@@ -260,7 +253,8 @@ mod tests {
         let written = Written::default();
         let mut screen = written.screen(Format::Raw, false);
         let ended = run(&arguments(&["-f"]), &server, &mut screen).await;
-        assert!(matches!(ended, Err(Error::Answer(_))), "the fake ends its stream");
+        // The fake refuses to be asked a second time, which ends the command.
+        assert!(matches!(ended, Err(Error::Refused(_))), "{ended:?}");
         assert_eq!(written.text(), "one\ntwo\nthree\n");
         let asked = asked.lock().unwrap();
         assert_eq!((asked[1].0.as_str(), asked[1].1["start"].as_str()), ("tail", "10"));

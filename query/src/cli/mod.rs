@@ -2,6 +2,7 @@
 //! [`Screen`]; `true` means that something was found.
 
 mod error;
+mod follow;
 mod labels;
 mod logs;
 mod metrics;
@@ -27,18 +28,37 @@ use server::Server;
 
 /// Logs and metrics of Kubernetes, from the command line.
 #[derive(Debug, Parser)]
-#[command(name = "taffrail", version, about, propagate_version = true)]
+#[command(name = "taffrail", version, propagate_version = true)]
 #[command(after_help = "Exit code: 0 when something was found, 1 when nothing was, 2 on errors.")]
 pub(crate) struct Arguments {
     /// Where the collector answers.
-    #[arg(long, global = true, env = "TAFFRAIL_ADDR", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Everywhere",
+        env = "TAFFRAIL_ADDR",
+        value_name = "URL"
+    )]
     #[arg(default_value = "http://127.0.0.1:4100")]
     addr: String,
     /// How answers are written: for people, as JSON, or the text alone.
-    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "default")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        help_heading = "Everywhere",
+        value_name = "FORMAT",
+        default_value = "default"
+    )]
     output: Format,
     /// When to use colours; NO_COLOR switches them off too.
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Everywhere",
+        value_name = "WHEN",
+        default_value = "auto"
+    )]
     color: Color,
     #[command(subcommand)]
     command: Command,

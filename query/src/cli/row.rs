@@ -25,7 +25,7 @@ pub(super) struct Row {
     line: String,
     level: Level,
     /// The object as it came.
-    source: String,
+    pub(super) source: String,
 }
 
 #[derive(Debug, Deserialize)]

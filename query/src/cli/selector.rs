@@ -28,6 +28,19 @@ pub(super) fn quoted(text: &str) -> String {
     out
 }
 
+/// A text as a regular expression that matches it and nothing else, escaped as Go's `QuoteMeta`
+/// does it.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 4);
+    for c in text.chars() {
+        if "\\.+*?()|[]{}^$".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
 fn matcher(name: &str, operator: &str, value: &str) -> LogqlMatcher {
     LogqlMatcher(format!("{}{operator}{}", sanitize_name(name), quoted(value)))
 }
@@ -39,7 +52,7 @@ pub(super) fn by_name(label: &str, text: &str) -> LogqlMatcher {
     }
     let names: Vec<String> = text
         .split(',')
-        .map(|name| name.split('*').map(regex::escape).collect::<Vec<_>>().join(".*"))
+        .map(|name| name.split('*').map(escaped).collect::<Vec<_>>().join(".*"))
         .collect();
     matcher(label, "=~", &names.join("|"))
 }
@@ -142,7 +155,7 @@ impl<'a> Reader<'a> {
             values.push(match self.peek() {
                 Token::Word(value) => {
                     self.next();
-                    regex::escape(value)
+                    escaped(value)
                 }
                 // `(a,)` and `()` have the empty value, as in kubectl.
                 _ => String::new(),

@@ -69,6 +69,8 @@ impl Server {
         let url = with_query(path, parameters);
         let mut answer = self.client.get_stream(&url, &[]).await.map_err(|error| match error {
             HttpError::Connection { reason, connecting: true, .. } => {
+                // The innermost cause is the one that people know: "Connection refused".
+                let reason = reason.rsplit(": ").next().unwrap_or_default().to_owned();
                 Error::Unreachable { addr: self.client.base().to_owned(), reason }
             }
             other => Error::Connection(other),

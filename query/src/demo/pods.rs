@@ -59,26 +59,8 @@ pub(super) const VOLUME: &str = "app-logs";
 type Row = (&'static str, &'static str, usize, &'static str, Owner, Behaviour, u32, bool);
 
 const ROWS: [Row; 12] = [
-    (
-        "shop",
-        "storefront",
-        0,
-        "nginx",
-        Owner::Deployment,
-        Behaviour::Steady(Kind::Access),
-        16,
-        true,
-    ),
-    (
-        "shop",
-        "storefront",
-        1,
-        "nginx",
-        Owner::Deployment,
-        Behaviour::Steady(Kind::Access),
-        14,
-        true,
-    ),
+    ("shop", "web", 0, "nginx", Owner::Deployment, Behaviour::Steady(Kind::Access), 16, true),
+    ("shop", "web", 1, "nginx", Owner::Deployment, Behaviour::Steady(Kind::Access), 14, true),
     ("shop", "checkout", 0, "app", Owner::Deployment, Behaviour::Troubled(Kind::Json), 12, true),
     ("shop", "checkout", 1, "app", Owner::Deployment, Behaviour::Troubled(Kind::Json), 12, true),
     ("shop", "cart", 0, "app", Owner::Deployment, Behaviour::Steady(Kind::Logfmt), 12, true),

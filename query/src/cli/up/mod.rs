@@ -91,7 +91,7 @@ async fn start_and_watch(
     std::fs::create_dir_all(data).map_err(|source| Error::File { path: data.clone(), source })?;
     let programs = own_folder()?;
     running.start_collector(&programs, &ports, data).await?;
-    let pods = running.pods(arguments).await?;
+    let pods = running.pods(arguments, data).await?;
     match &pods {
         Some(flags) => running.start_agent(&programs, &ports, data, flags).await?,
         None => _ = screen.text(&no_pods())?,
@@ -132,9 +132,13 @@ impl Running {
     }
 
     /// The agent's flags that say where the pods are; `None`: there are none.
-    async fn pods(&mut self, arguments: &Arguments) -> Result<Option<Vec<OsString>>, Error> {
+    async fn pods(
+        &mut self,
+        arguments: &Arguments,
+        data: &Path,
+    ) -> Result<Option<Vec<OsString>>, Error> {
         if arguments.demo {
-            let root = arguments.data_dir.join("demo");
+            let root = data.join("demo");
             let config = demo::Config { root, lines_per_second: arguments.demo_rate };
             let paths = self.demo.insert(Demo::start(&config).await?).paths();
             return Ok(Some(flags(&[
