@@ -22,6 +22,9 @@ const SINCE_DEFAULT: Nanos = 3600 * 1_000_000_000;
 /// What is wanted of the logs.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
+    /// Pods, separated by commas; * stands for any text.
+    #[arg(value_name = "POD", conflicts_with = "pod")]
+    name: Option<String>,
     /// Labels of the pods, as in kubectl: app=web,tier in (a,b),!canary.
     #[arg(short = 'l', long = "selector", value_name = "SELECTOR")]
     selector: Option<String>,
@@ -31,7 +34,7 @@ pub(super) struct Arguments {
     /// Containers, separated by commas; * stands for any text.
     #[arg(short, long, value_name = "CONTAINER")]
     container: Option<String>,
-    /// Pods, separated by commas; * stands for any text.
+    /// The same as POD.
     #[arg(long, value_name = "POD")]
     pod: Option<String>,
     /// Only lines that contain this text.
@@ -54,10 +57,14 @@ impl Arguments {
     /// The LogQL query that they mean.
     fn logql(&self) -> Result<String, Error> {
         let mut matchers = Vec::new();
-        let names =
-            [("namespace", &self.namespace), ("pod", &self.pod), ("container", &self.container)];
+        let pod = self.pod.as_ref().or(self.name.as_ref());
+        let names = [
+            ("namespace", self.namespace.as_ref()),
+            ("pod", pod),
+            ("container", self.container.as_ref()),
+        ];
         for (label, name) in names {
-            matchers.extend(name.as_ref().map(|name| by_name(label, name)));
+            matchers.extend(name.map(|name| by_name(label, name)));
         }
         matchers.extend(selector::parse(self.selector.as_deref().unwrap_or_default())?);
         let mut query = braced(&matchers);
@@ -187,8 +194,9 @@ mod tests {
 
     #[test]
     fn flags_become_logql() {
-        let cases: [(&[&str], &str); 5] = [
+        let cases: [(&[&str], &str); 6] = [
             (&[], "{}"),
+            (&["postgres-0"], r#"{pod="postgres-0"}"#),
             (&["-l", "app=web"], r#"{app="web"}"#),
             (
                 &["-n", "shop", "-c", "app", "--pod", "cart-*", "-l", "tier in (a,b)"],

@@ -19,6 +19,8 @@ use super::super::Error;
 const TAIL_LINES: usize = 12;
 /// How much of a log is read for them.
 const TAIL_BYTES: u64 = 16 * 1024;
+/// A log that is longer when its program starts is put aside.
+const LOG_BYTES_MAX: u64 = 16 << 20;
 /// How often a program is asked whether it is ready.
 const READY_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -45,6 +47,9 @@ impl Child {
         let file = |source| Error::File { path: log.to_owned(), source };
         if let Some(parent) = log.parent() {
             fs::create_dir_all(parent).map_err(file)?;
+        }
+        if fs::metadata(log).is_ok_and(|file| file.len() > LOG_BYTES_MAX) {
+            fs::rename(log, log.with_extension("log.1")).map_err(file)?;
         }
         let output = OpenOptions::new().create(true).append(true).open(log).map_err(file)?;
         let errors = output.try_clone().map_err(file)?;

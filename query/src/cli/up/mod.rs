@@ -15,6 +15,7 @@ use taffrail_query::demo::{self, Demo};
 
 use super::Error;
 use super::screen::Screen;
+use super::server::Server;
 use child::Child;
 use ports::{Ports, Wanted};
 
@@ -22,6 +23,12 @@ use ports::{Ports, Wanted};
 const READY_PATIENCE: Duration = Duration::from_secs(120);
 /// How long a program may take to end; an agent waits for its last acknowledgement.
 const STOP_GRACE: Duration = Duration::from_secs(30);
+/// A signal so soon after the first is the same one.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+/// How long the demo's first line may take before the commands to try are shown all the same.
+const FIRST_LINE_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked for.
+const FIRST_LINE_INTERVAL: Duration = Duration::from_millis(200);
 /// Where nodes keep the logs of pods.
 const POD_LOGS: &str = "/var/log/pods";
 
@@ -70,10 +77,18 @@ pub(super) async fn run(arguments: &Arguments, screen: &mut Screen) -> Result<()
         result = start_and_watch(arguments, screen, &mut running) => result,
         name = &mut signal => name.map(|_| ()).map_err(Error::Output),
     };
-    // A second signal does not wait.
     tokio::select! {
         ended = running.stop() => result.and(ended),
-        _ = signalled() => result,
+        () = second_signal() => result,
+    }
+}
+
+/// Whoever asks again does not want to wait. One Ctrl-C may come twice (a parent that passes it on),
+/// so what comes at once does not count.
+async fn second_signal() {
+    tokio::time::sleep(SAME_SIGNAL).await;
+    if signalled().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -96,8 +111,29 @@ async fn start_and_watch(
         Some(flags) => running.start_agent(&programs, &ports, data, flags).await?,
         None => _ = screen.text(&no_pods())?,
     }
+    if arguments.demo {
+        let server = Server::new(&ports.url())?;
+        let first = tokio::time::timeout(FIRST_LINE_PATIENCE, first_line(&server));
+        tokio::select! {
+            error = running.failed() => return Err(error),
+            // With or without a line: the commands may be tried.
+            _ = first => {}
+        }
+    }
     screen.text(&guide::text(&ports, data, pods.is_some(), arguments.demo))?.flush()?;
     Err(running.failed().await)
+}
+
+/// Returns once a line of the demo can be found.
+async fn first_line(server: &Server) {
+    let mut interval = tokio::time::interval(FIRST_LINE_INTERVAL);
+    loop {
+        interval.tick().await;
+        let data = server.data("/loki/api/v1/label/namespace/values", &[]).await;
+        if data.is_ok_and(|data| data.as_array().is_some_and(|values| !values.is_empty())) {
+            return;
+        }
+    }
 }
 
 fn no_pods() -> String {
