@@ -13,7 +13,7 @@ use taffrail_model::time::NANOS_PER_SEC;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::Error;
-use super::logs::each_row;
+use super::history::each_row;
 use super::row::Row;
 use super::screen::{Screen, complain};
 use super::server::Server;

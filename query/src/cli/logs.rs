@@ -1,13 +1,14 @@
 //! `taffrail logs`: the logs of pods, found with kubectl's selectors, with kubectl's flags.
 
-use taffrail_model::{Nanos, TimeRange};
+use taffrail_model::{Level, Nanos};
 
 use super::Error;
 use super::follow::follow;
-use super::row::{Event, Row, parse};
+use super::history::History;
+use super::row::Row;
 use super::screen::Screen;
 use super::selector::{self, braced, by_name, quoted};
-use super::server::{Lines, Server};
+use super::server::Server;
 use super::when::{self, Span};
 
 /// Most lines of one answer: it is held in memory to turn it around.
@@ -37,9 +38,12 @@ pub(super) struct Arguments {
     /// The same as POD.
     #[arg(long, value_name = "POD")]
     pod: Option<String>,
-    /// Only lines that contain this text.
+    /// Only lines that contain this text; given twice, both.
     #[arg(long, value_name = "TEXT")]
-    grep: Option<String>,
+    grep: Vec<String>,
+    /// Only lines of this severity or a worse one: debug, info, warn, error, …
+    #[arg(long, value_name = "LEVEL")]
+    level: Option<String>,
     /// Shows new lines as they come.
     #[arg(short, long, conflicts_with = "to")]
     follow: bool,
@@ -68,9 +72,13 @@ impl Arguments {
         }
         matchers.extend(selector::parse(self.selector.as_deref().unwrap_or_default())?);
         let mut query = braced(&matchers);
-        if let Some(text) = &self.grep {
+        for text in &self.grep {
             query.push_str(" |= ");
             query.push_str(&quoted(text));
+        }
+        if let Some(word) = &self.level {
+            query.push_str(" | detected_level =~ ");
+            query.push_str(&quoted(&at_least(word)?));
         }
         Ok(query)
     }
@@ -89,6 +97,18 @@ impl Arguments {
     }
 }
 
+/// The names of a level and of all that are worse, as an expression.
+fn at_least(word: &str) -> Result<String, Error> {
+    let level = Level::from_word(word).ok_or_else(|| Error::Argument {
+        flag: "--level",
+        reason: format!(
+            "expected trace, debug, info, warn, error, critical or fatal, found {word:?}"
+        ),
+    })?;
+    let names = Level::ALL.into_iter().filter(|other| *other >= level).map(Level::name);
+    Ok(names.collect::<Vec<_>>().join("|"))
+}
+
 /// Shows the newest lines, oldest first, and then what comes, if wanted.
 pub(super) async fn run(
     arguments: &Arguments,
@@ -99,9 +119,10 @@ pub(super) async fn run(
     let query = arguments.logql()?;
     let range = arguments.span.range(now, SINCE_DEFAULT)?;
     let tail = arguments.tail()?;
+    let history = History { query: &query, range, limit: tail, forward: false };
     let rows = match tail {
         0 => Vec::new(),
-        _ => newest(server, &query, range, tail, screen).await?,
+        _ => newest(&history, server, screen).await?,
     };
     if arguments.follow {
         // The live feed begins with the oldest of these lines, so that nothing falls between.
@@ -118,57 +139,18 @@ pub(super) async fn run(
     Ok(!rows.is_empty())
 }
 
-/// The newest rows of a range, newest first.
 async fn newest(
+    history: &History<'_>,
     server: &Server,
-    query: &str,
-    range: TimeRange,
-    limit: usize,
     screen: &mut Screen,
 ) -> Result<Vec<Row>, Error> {
-    let parameters = [
-        ("query", query.to_owned()),
-        ("start", range.start.to_string()),
-        ("end", range.end.to_string()),
-        ("limit", limit.to_string()),
-        ("direction", "backward".to_owned()),
-    ];
-    let lines = server.lines("/api/v1/logs/query", &parameters).await?;
     let mut rows = Vec::new();
-    each_row(lines, screen, |row, _| {
+    let each = |row, _: &mut Screen| {
         rows.push(row);
         Ok(())
-    })
-    .await?;
+    };
+    history.each(server, screen, each).await?;
     Ok(rows)
-}
-
-/// Gives each row to `each` as it comes; what is written is flushed before waiting for more.
-pub(super) async fn each_row(
-    mut lines: Lines,
-    screen: &mut Screen,
-    mut each: impl FnMut(Row, &mut Screen) -> Result<(), Error>,
-) -> Result<bool, Error> {
-    let mut found = false;
-    loop {
-        while let Some(line) = lines.ready() {
-            match parse(line)? {
-                Some(Event::Row(row)) => {
-                    found = true;
-                    each(row, screen)?;
-                }
-                Some(Event::Lagged(count)) => {
-                    let text = format!("taffrail: {count} lines came too fast to be shown");
-                    super::screen::complain(&text);
-                }
-                None => {}
-            }
-        }
-        screen.flush()?;
-        if !lines.more().await? {
-            return Ok(found);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -194,7 +176,9 @@ mod tests {
 
     #[test]
     fn flags_become_logql() {
-        let cases: [(&[&str], &str); 6] = [
+        let cases: [(&[&str], &str); 8] = [
+            (&["--grep", "a", "--grep", "b"], r#"{} |= "a" |= "b""#),
+            (&["--level", "WARNING"], r#"{} | detected_level =~ "warn|error|critical|fatal""#),
             (&[], "{}"),
             (&["postgres-0"], r#"{pod="postgres-0"}"#),
             (&["-l", "app=web"], r#"{app="web"}"#),
@@ -210,6 +194,7 @@ mod tests {
         }
         assert!(arguments(&["--tail", "1000000"]).tail().is_err());
         assert!(arguments(&["-l", "a in b"]).logql().is_err());
+        assert!(arguments(&["--level", "loud"]).logql().is_err());
     }
 
     /// A server with two lines, newest first, and a live stream; it notes what it was asked.

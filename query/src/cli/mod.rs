@@ -3,6 +3,7 @@
 
 mod error;
 mod follow;
+mod history;
 mod labels;
 mod logs;
 mod metrics;

@@ -3,7 +3,8 @@
 use taffrail_model::Nanos;
 
 use super::Error;
-use super::logs::each_row;
+use super::follow::follow;
+use super::history::History;
 use super::screen::{Format, Screen};
 use super::server::Server;
 use super::table;
@@ -21,10 +22,13 @@ pub(super) struct Arguments {
     span: Span,
     /// How many lines are shown.
     #[arg(long, value_name = "N", default_value_t = 100)]
-    limit: u32,
+    limit: usize,
     /// Oldest lines first, not newest.
     #[arg(long)]
     forward: bool,
+    /// Shows new lines as they come.
+    #[arg(short, long, conflicts_with_all = ["to", "forward", "limit"])]
+    follow: bool,
     /// For metric queries over a range of time: the distance of the points.
     #[arg(long, value_name = "DURATION")]
     step: Option<String>,
@@ -38,6 +42,10 @@ pub(super) async fn run(
 ) -> Result<bool, Error> {
     if is_log_query(&arguments.query) {
         return lines(arguments, server, screen).await;
+    }
+    if arguments.follow {
+        let reason = "only log queries can be followed".into();
+        return Err(Error::Argument { flag: "--follow", reason });
     }
     if arguments.span.has_start() || arguments.step.is_some() {
         return range(arguments, server, screen).await;
@@ -66,18 +74,22 @@ async fn lines(arguments: &Arguments, server: &Server, screen: &mut Screen) -> R
         let reason = "only metric queries have steps".into();
         return Err(Error::Argument { flag: "--step", reason });
     }
-    let range = arguments.span.range(when::now(), SINCE_DEFAULT)?;
-    let direction = if arguments.forward { "forward" } else { "backward" };
-    let parameters = [
-        ("query", arguments.query.clone()),
-        ("start", range.start.to_string()),
-        ("end", range.end.to_string()),
-        ("limit", arguments.limit.to_string()),
-        ("direction", direction.to_owned()),
-    ];
-    let lines = server.lines("/api/v1/logs/query", &parameters).await?;
+    let now = when::now();
     let timestamps = screen.format == Format::Default;
-    each_row(lines, screen, |row, screen| row.show(timestamps, screen)).await
+    if arguments.follow {
+        let start = match arguments.span.has_start() {
+            true => arguments.span.range(now, SINCE_DEFAULT)?.start,
+            false => now,
+        };
+        return follow(server, &arguments.query, start, timestamps, screen).await;
+    }
+    let history = History {
+        query: &arguments.query,
+        range: arguments.span.range(now, SINCE_DEFAULT)?,
+        limit: arguments.limit,
+        forward: arguments.forward,
+    };
+    history.each(server, screen, |row, screen| row.show(timestamps, screen)).await
 }
 
 async fn range(arguments: &Arguments, server: &Server, screen: &mut Screen) -> Result<bool, Error> {
@@ -153,5 +165,6 @@ mod tests {
         assert_eq!(shown(&["vector(1)", "--since", "1h"]).await.unwrap(), "range\n");
         assert_eq!(shown(&["vector(1)", "--step", "1m"]).await.unwrap(), "range60\n");
         assert!(shown(&["{a=\"b\"}", "--step", "1m"]).await.is_err());
+        assert!(shown(&["vector(1)", "--follow"]).await.is_err());
     }
 }

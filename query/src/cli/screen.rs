@@ -139,9 +139,10 @@ pub(super) fn complain(line: &str) {
     let _nobody_reads = writeln!(io::stderr().lock(), "{line}").is_err();
 }
 
-/// Shows control characters as `\xNN`, but for tabs and for sequences that only choose colours.
+/// Shows control characters as `\xNN`, but for tabs, the line ends of
+/// joined lines, and sequences that only choose colours.
 fn harmless(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(|c| c.is_control() && c != '\t') {
+    if !text.chars().any(is_steering) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
@@ -154,7 +155,7 @@ fn harmless(text: &str) -> Cow<'_, str> {
             colored = true;
             continue;
         }
-        if c.is_control() && c != '\t' {
+        if is_steering(c) {
             write!(out, "\\x{:02x}", u32::from(c)).expect("writing to a String does not fail");
         } else {
             out.push(c);
@@ -165,6 +166,10 @@ fn harmless(text: &str) -> Cow<'_, str> {
         out.push_str("\x1b[0m");
     }
     Cow::Owned(out)
+}
+
+fn is_steering(c: char) -> bool {
+    c.is_control() && !matches!(c, '\t' | '\n')
 }
 
 /// Length of `ESC [ 1;31 m` at the beginning of a text.
@@ -182,7 +187,7 @@ mod tests {
     #[test]
     fn logs_do_not_steer_the_terminal() {
         let cases = [
-            ("plain\ttext é", "plain\ttext é"),
+            ("plain\ttext é\n\tat x", "plain\ttext é\n\tat x"),
             ("\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m\x1b[0m"),
             ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
             ("\x1b[2Jgone", "\\x1b[2Jgone"),
@@ -205,7 +210,7 @@ mod tests {
         fn only_colours_are_left(text in any::<String>()) {
             let shown = harmless(&text).replace("\x1b[0m", "");
             let mut rest = shown.as_str();
-            while let Some(at) = rest.find(|c: char| c.is_control() && c != '\t') {
+            while let Some(at) = rest.find(|c: char| is_steering(c)) {
                 let length = color_sequence(&rest[at..]);
                 prop_assert!(length.is_some(), "{shown:?}");
                 rest = &rest[at + length.unwrap()..];
