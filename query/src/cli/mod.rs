@@ -125,6 +125,8 @@ mod tests {
     fn flags_that_people_type() {
         let cases = [
             "taffrail logs -l app=checkout -n shop -f --grep refused",
+            "taffrail query {a=\"b\"} -f --since 1m",
+            "taffrail logs postgres-0 --limit 3 --level error --grep a --grep b",
             "taffrail logs --tail 5 --since 10m -c app --pod checkout-*",
             "taffrail query '{a=\"b\"}' --since 1h --limit 7 --forward -o json",
             "taffrail metrics up --at 2026-11-20T14:51:32Z",

@@ -69,13 +69,25 @@ struct Running {
 
 /// Starts everything, says where it is, and waits for Ctrl-C.
 pub(super) async fn run(arguments: &Arguments, screen: &mut Screen) -> Result<(), Error> {
-    // Installed first: a signal during the start must end what has been started.
-    let signal = signalled();
-    tokio::pin!(signal);
+    let own = std::env::current_exe()?;
+    let programs = own.parent().map_or_else(PathBuf::new, Path::to_owned);
+    let asked = async { signalled().await.map(|_| ()).map_err(Error::Output) };
+    run_until(arguments, &programs, asked, screen).await
+}
+
+/// The same with the programs of a folder, until `asked` to end.
+async fn run_until(
+    arguments: &Arguments,
+    programs: &Path,
+    asked: impl Future<Output = Result<(), Error>>,
+    screen: &mut Screen,
+) -> Result<(), Error> {
     let mut running = Running::default();
     let result = tokio::select! {
-        result = start_and_watch(arguments, screen, &mut running) => result,
-        name = &mut signal => name.map(|_| ()).map_err(Error::Output),
+        // Listened for first: who asks during the start ends what has been started.
+        biased;
+        result = asked => result,
+        error = start_and_watch(arguments, programs, screen, &mut running) => Err(error),
     };
     tokio::select! {
         ended = running.stop() => result.and(ended),
@@ -92,8 +104,22 @@ async fn second_signal() {
     }
 }
 
+/// Returns why it cannot go on.
 async fn start_and_watch(
     arguments: &Arguments,
+    programs: &Path,
+    screen: &mut Screen,
+    running: &mut Running,
+) -> Error {
+    match start(arguments, programs, screen, running).await {
+        Ok(()) => running.failed().await,
+        Err(error) => error,
+    }
+}
+
+async fn start(
+    arguments: &Arguments,
+    programs: &Path,
     screen: &mut Screen,
     running: &mut Running,
 ) -> Result<(), Error> {
@@ -104,11 +130,10 @@ async fn start_and_watch(
     })?;
     let data = &arguments.data_dir;
     std::fs::create_dir_all(data).map_err(|source| Error::File { path: data.clone(), source })?;
-    let programs = own_folder()?;
-    running.start_collector(&programs, &ports, data).await?;
+    running.start_collector(programs, &ports, data).await?;
     let pods = running.pods(arguments, data).await?;
     match &pods {
-        Some(flags) => running.start_agent(&programs, &ports, data, flags).await?,
+        Some(flags) => running.start_agent(programs, &ports, data, flags).await?,
         None => _ = screen.text(&no_pods())?,
     }
     if arguments.demo {
@@ -120,8 +145,7 @@ async fn start_and_watch(
             _ = first => {}
         }
     }
-    screen.text(&guide::text(&ports, data, pods.is_some(), arguments.demo))?.flush()?;
-    Err(running.failed().await)
+    screen.text(&guide::text(&ports, data, pods.is_some(), arguments.demo))?.flush()
 }
 
 /// Returns once a line of the demo can be found.
@@ -140,12 +164,6 @@ fn no_pods() -> String {
     format!(
         "There is no {POD_LOGS} here, so no agent was started. For something to see: --demo.\n\n"
     )
-}
-
-/// The folder of this program, where the other two are.
-fn own_folder() -> Result<PathBuf, Error> {
-    let own = std::env::current_exe()?;
-    Ok(own.parent().map_or_else(PathBuf::new, Path::to_owned))
 }
 
 impl Running {
@@ -252,4 +270,120 @@ async fn until_ready(child: &mut Child, url: &str) -> Result<(), Error> {
 
 fn flags(pairs: &[(&str, OsString)]) -> Vec<OsString> {
     pairs.iter().flat_map(|(flag, value)| [OsString::from(flag), value.clone()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::fake::Written;
+    use crate::cli::screen::Format;
+    use axum::routing::get;
+    use std::fs;
+    use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// How a script tells [`stand_in`] that it is one.
+    const STAND_IN: &str = "TAFFRAIL_TEST_STAND_IN";
+
+    /// Not a test but a program: what the scripts of the tests run in place of agent and collector.
+    /// It is ready at once, knows one namespace, and notes in a file when it is asked to end.
+    #[tokio::test]
+    async fn stand_in() {
+        let Some(words) = std::env::var_os(STAND_IN) else { return };
+        let words = words.into_string().unwrap();
+        let words: Vec<&str> = words.split(' ').collect();
+        let after = |flag| words[words.iter().position(|word| *word == flag).expect(flag) + 1];
+        let (role, folder) = match words[0].contains("agent") {
+            true => ("agent", after("--state-dir")),
+            false => ("collector", after("--data-dir")),
+        };
+        let listener = tokio::net::TcpListener::bind(after("--http")).await.unwrap();
+        let router = axum::Router::new().route("/readyz", get(|| async {})).route(
+            "/loki/api/v1/label/namespace/values",
+            get(|| async { "{\"status\":\"success\",\"data\":[\"shop\"]}" }),
+        );
+        let signal = signalled();
+        tokio::select! {
+            _ = axum::serve(listener, router) => {}
+            _ = signal => {}
+        }
+        let order = Path::new(folder).parent().unwrap().join("order");
+        let mut order = fs::OpenOptions::new().create(true).append(true).open(order).unwrap();
+        writeln!(order, "{role}").unwrap();
+    }
+
+    /// A folder with scripts as programs.
+    fn programs(collector: &str, agent: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, script) in [("taffrail-collector", collector), ("taffrail-agent", agent)] {
+            let path = folder.path().join(name);
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        folder
+    }
+
+    fn stand_in_script() -> String {
+        let own = std::env::current_exe().unwrap();
+        let own = own.display();
+        format!("{STAND_IN}=\"$0 $*\" exec '{own}' --exact cli::up::tests::stand_in --nocapture")
+    }
+
+    fn arguments(folder: &Path) -> Arguments {
+        Arguments {
+            data_dir: folder.join("data"),
+            http: Some("127.0.0.1:0".into()),
+            otlp_grpc: None,
+            autoscale_https: None,
+            pod_logs: None,
+            demo: true,
+            demo_rate: 100,
+        }
+    }
+
+    #[tokio::test]
+    async fn starts_in_order_and_ends_in_order() {
+        let programs = programs(&stand_in_script(), &stand_in_script());
+        let arguments = arguments(programs.path());
+        let (written, (ask, asked)) = (Written::default(), tokio::sync::oneshot::channel());
+        let mut screen = written.screen(Format::Default, false);
+        let asked = async { asked.await.map_err(|_| Error::Answer("never asked".into())) };
+        let up = run_until(&arguments, programs.path(), asked, &mut screen);
+        let watch = async {
+            while !written.text().contains("Try in another terminal") {
+                tokio::task::yield_now().await;
+            }
+            ask.send(()).unwrap();
+        };
+        let both = async { tokio::join!(up, watch).0 };
+        tokio::time::timeout(Duration::from_secs(60), both).await.expect("in time").unwrap();
+        let data = &arguments.data_dir;
+        assert_eq!(fs::read_to_string(data.join("order")).unwrap(), "agent\ncollector\n");
+        assert!(data.join("demo/pods.json").exists() && data.join("logs/agent.log").exists());
+        assert!(written.text().contains("taffrail --addr http://127.0.0.1:"), "{}", written.text());
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_dies_ends_the_start_with_its_last_words() {
+        let programs = programs("echo the data folder is locked >&2; exit 1", "exit 0");
+        let mut screen = Written::default().screen(Format::Default, false);
+        let never = std::future::pending();
+        let ended =
+            run_until(&arguments(programs.path()), programs.path(), never, &mut screen).await;
+        let text = ended.unwrap_err().to_string();
+        assert!(text.contains("taffrail-collector ended (exit status: 1)"), "{text}");
+        assert!(text.ends_with("  the data folder is locked"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_dies_ends_the_collector_too() {
+        let programs = programs(&stand_in_script(), "echo no >&2; exit 4");
+        let arguments = arguments(programs.path());
+        let mut screen = Written::default().screen(Format::Default, false);
+        let never = std::future::pending();
+        let ended = run_until(&arguments, programs.path(), never, &mut screen).await;
+        assert!(ended.unwrap_err().to_string().contains("taffrail-agent ended (exit status: 4)"));
+        let order = fs::read_to_string(arguments.data_dir.join("order")).unwrap();
+        assert_eq!(order, "collector\n");
+    }
 }
