@@ -17,7 +17,8 @@ const POINTS_DEFAULT: i64 = 120;
 /// What is asked.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The PromQL query, for example 'sum by (app) (rate(http_requests_total[5m]))'.
+    /// The PromQL query.
+    #[arg(help = "The PromQL query, for example 'sum by (app) (rate(http_requests_total[5m]))'")]
     query: String,
     /// The time of the answer; now, if not given.
     #[arg(long, value_name = "TIME", conflicts_with_all = ["since", "from", "to", "step"])]
