@@ -36,6 +36,9 @@ pub(crate) enum Error {
     /// The answer cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
+    /// The system does not give this program what it needs to run.
+    #[error("cannot start: {0}")]
+    Start(io::Error),
     /// A program that `up` starts is missing.
     #[error(
         "{name} is not beside this program ({folder}); build or install taffrail, taffrail-agent and taffrail-collector together", folder = folder.display()

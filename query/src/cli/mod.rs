@@ -82,15 +82,25 @@ enum Command {
 /// Runs the command that was asked for.
 pub(crate) async fn run(arguments: Arguments) -> ExitCode {
     let mut screen = Screen::stdout(arguments.output, arguments.color);
-    let result = dispatch(&arguments, &mut screen).await;
-    match result.and_then(|found| screen.flush().map(|()| found)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+    let found = dispatch(&arguments, &mut screen).await;
+    exit_code(found.and_then(|found| screen.flush().map(|()| found)))
+}
+
+/// The code that a command's end means; an error is said on standard error.
+pub(crate) fn exit_code(found: Result<bool, Error>) -> ExitCode {
+    ExitCode::from(verdict(&found))
+}
+
+fn verdict(found: &Result<bool, Error>) -> u8 {
+    match found {
+        Ok(true) => 0,
+        Ok(false) => 1,
         // `taffrail logs | head` has seen enough: that is no failure.
-        Err(Error::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-            ExitCode::SUCCESS
+        Err(Error::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(error) => {
+            screen::complain(&format!("taffrail: {error}"));
+            2
         }
-        Err(error) => report(&error),
     }
 }
 
@@ -105,12 +115,6 @@ async fn dispatch(arguments: &Arguments, screen: &mut Screen) -> Result<bool, Er
     }
 }
 
-/// Says on standard error what is wrong.
-pub(crate) fn report(error: &Error) -> ExitCode {
-    screen::complain(&format!("taffrail: {error}"));
-    ExitCode::from(2)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +123,21 @@ mod tests {
     #[test]
     fn the_commands_are_well_formed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn codes_are_those_of_grep() {
+        let broken = |kind: std::io::ErrorKind| Err(Error::Output(kind.into()));
+        let cases = [
+            (Ok(true), 0),
+            (Ok(false), 1),
+            (broken(std::io::ErrorKind::BrokenPipe), 0),
+            (broken(std::io::ErrorKind::StorageFull), 2),
+            (Err(Error::Refused("parse error".into())), 2),
+        ];
+        for (found, expected) in cases {
+            assert_eq!(verdict(&found), expected, "{found:?}");
+        }
     }
 
     #[test]

@@ -287,7 +287,32 @@ mod tests {
         }
     }
 
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<f64>().prop_map(Value::from),
+            "[a-z0-9.]{0,4}".prop_map(Value::from),
+            Just(json!("NaN")),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            let names = prop_oneof!["metric", "value", "values", "[a-c]"];
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map(names, inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
     proptest! {
+        #[test]
+        fn no_answer_makes_it_panic(result in any_json(), kind in prop_oneof!["vector", "matrix", "scalar"]) {
+            let data = json!({"resultType": kind, "result": result});
+            for format in [Format::Default, Format::Raw, Format::Json] {
+                let _either = show(&data, &mut Written::default().screen(format, true)).is_ok();
+            }
+        }
+
         #[test]
         fn seconds_read_back(nanos in -1_000_000_000_000_i64..1_000_000_000_000) {
             let read: f64 = seconds(nanos).parse().unwrap();

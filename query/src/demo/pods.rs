@@ -196,9 +196,10 @@ impl Pod {
     fn object(&self, state: &PodState, started: &str) -> Value {
         let (kind, owner) = self.owner_reference();
         let owner_uid = uid(&format!("{kind}/{}/{owner}", self.namespace));
+        let image = format!("registry.example.com/{}:2.7.1", self.app);
         let mut container = json!({
             "name": self.container,
-            "image": format!("registry.example.com/{}:2.7.1", self.app),
+            "image": image,
             "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
         });
         if let Some(port) = state.port {
@@ -232,6 +233,7 @@ impl Pod {
                 "hostIP": "127.0.0.1", "startTime": started,
                 "containerStatuses": [{
                     "name": self.container, "ready": true, "started": true,
+                    "image": image, "imageID": image,
                     "restartCount": state.restarts,
                     "state": {"running": {"startedAt": started}},
                 }],

@@ -69,9 +69,9 @@ struct Running {
 
 /// Starts everything, says where it is, and waits for Ctrl-C.
 pub(super) async fn run(arguments: &Arguments, screen: &mut Screen) -> Result<(), Error> {
-    let own = std::env::current_exe()?;
+    let own = std::env::current_exe().map_err(Error::Start)?;
     let programs = own.parent().map_or_else(PathBuf::new, Path::to_owned);
-    let asked = async { signalled().await.map(|_| ()).map_err(Error::Output) };
+    let asked = async { signalled().await.map(|_| ()).map_err(Error::Start) };
     run_until(arguments, &programs, asked, screen).await
 }
 
