@@ -15,6 +15,6 @@ fn main() -> ExitCode {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(cli::run(arguments)),
-        Err(error) => cli::exit_code(Err(cli::Error::Start(error))),
+        Err(error) => cli::exit_code(&Err(cli::Error::Start(error))),
     }
 }

@@ -83,12 +83,12 @@ enum Command {
 pub(crate) async fn run(arguments: Arguments) -> ExitCode {
     let mut screen = Screen::stdout(arguments.output, arguments.color);
     let found = dispatch(&arguments, &mut screen).await;
-    exit_code(found.and_then(|found| screen.flush().map(|()| found)))
+    exit_code(&found.and_then(|found| screen.flush().map(|()| found)))
 }
 
 /// The code that a command's end means; an error is said on standard error.
-pub(crate) fn exit_code(found: Result<bool, Error>) -> ExitCode {
-    ExitCode::from(verdict(&found))
+pub(crate) fn exit_code(found: &Result<bool, Error>) -> ExitCode {
+    ExitCode::from(verdict(found))
 }
 
 fn verdict(found: &Result<bool, Error>) -> u8 {
