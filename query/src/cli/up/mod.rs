@@ -130,6 +130,7 @@ async fn start(
     })?;
     let data = &arguments.data_dir;
     std::fs::create_dir_all(data).map_err(|source| Error::File { path: data.clone(), source })?;
+    screen.note(&format!("starting; what the programs say is in {}", data.join("logs").display()));
     running.start_collector(programs, &ports, data).await?;
     let pods = running.pods(arguments, data).await?;
     match &pods {
