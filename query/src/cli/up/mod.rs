@@ -128,7 +128,7 @@ async fn start(
         otlp_grpc: arguments.otlp_grpc.as_deref(),
         autoscale: arguments.autoscale_https.as_deref(),
     })?;
-    let data = &arguments.data_dir;
+    let data = &std::path::absolute(&arguments.data_dir).map_err(Error::Start)?;
     std::fs::create_dir_all(data).map_err(|source| Error::File { path: data.clone(), source })?;
     screen.note(&format!("starting; what the programs say is in {}", data.join("logs").display()));
     running.start_collector(programs, &ports, data).await?;
