@@ -1,5 +1,6 @@
-//! Answers of metric queries as a table in kubectl's style: labels that all series share stand once
-//! above it; a series over time is summed up and drawn in a line.
+//! Answers of metric queries as a table in kubectl's style: labels that all series share, and labels
+//! that always have the value of another one, stand once above it; a series over time is summed up
+//! and drawn in a line.
 
 use std::collections::BTreeMap;
 
@@ -122,6 +123,11 @@ fn show_table(series: &[Series], over_time: bool, screen: &mut Screen) -> Result
     if !common.is_empty() {
         screen.painted(Ink::Grey, &labels_text(common.into_iter()))?.text("\n")?;
     }
+    let (names, twins) = split_twins(&names, series);
+    for (name, others) in &twins {
+        let text = format!("{} = {name}", others.join(", "));
+        screen.painted(Ink::Grey, &text)?.text("\n")?;
+    }
     let mut rows = vec![head(&names, over_time)];
     for one in series {
         let mut row: Vec<String> = names
@@ -132,6 +138,22 @@ fn show_table(series: &[Series], over_time: bool, screen: &mut Screen) -> Result
         rows.push(row);
     }
     show_rows(&rows, screen)
+}
+
+/// Labels that tell the same: the first of each kind, and for it those that have its value in every
+/// series.
+type Twins<'a> = BTreeMap<&'a str, Vec<&'a str>>;
+
+fn split_twins<'a>(names: &[&'a str], series: &[Series]) -> (Vec<&'a str>, Twins<'a>) {
+    let same = |a: &str, b: &str| series.iter().all(|one| one.labels.get(a) == one.labels.get(b));
+    let (mut kept, mut twins): (Vec<&str>, Twins<'_>) = Default::default();
+    for name in names {
+        match kept.iter().find(|other| same(other, name)) {
+            Some(other) => twins.entry(other).or_default().push(name),
+            None => kept.push(name),
+        }
+    }
+    (kept, twins)
 }
 
 fn head(names: &[&str], over_time: bool) -> Vec<String> {
@@ -257,6 +279,23 @@ mod tests {
         assert_eq!(shown(&matrix, Format::Default), (expected.into(), true));
         let raw = shown(&matrix, Format::Raw).0;
         assert!(raw.starts_with("{pod=\"a\"}\t1970-01-01T00:00:01.500Z\t0\n"), "{raw}");
+    }
+
+    #[test]
+    fn labels_that_tell_the_same_have_one_column() {
+        let one = |app: &str, pod: &str| {
+            let metric = json!({"app": app, "pod": pod, "service_name": app, "workload": app});
+            json!({"metric": metric, "value": [1, "1"]})
+        };
+        let series = [one("a", "p"), one("b", "b"), one("b", "q")];
+        let (text, _) = shown(&json!({"resultType": "vector", "result": series}), Format::Default);
+        let expected = "\
+            service_name, workload = app\n\
+            APP   POD   VALUE\n\
+            a     p     1\n\
+            b     b     1\n\
+            b     q     1\n";
+        assert_eq!(text, expected);
     }
 
     #[test]
