@@ -167,7 +167,15 @@ fn head(names: &[&str], over_time: bool) -> Vec<String> {
 }
 
 fn last(points: &[(Nanos, String)]) -> Vec<String> {
-    vec![points.last().map_or_else(|| "-".into(), |(_, value)| value.clone())]
+    vec![points.last().map_or_else(|| "-".into(), |(_, value)| tidy(value))]
+}
+
+/// A value as the server writes it, but a fraction shortened for people.
+fn tidy(value: &str) -> String {
+    match value.parse::<f64>() {
+        Ok(number) if number.is_finite() && number.fract() != 0.0 => short(number),
+        _ => value.to_owned(),
+    }
 }
 
 fn summary(points: &[(Nanos, String)]) -> Vec<String> {
@@ -308,6 +316,14 @@ mod tests {
         for bad in [json!({}), json!({"resultType": "vector", "result": [{}]}), json!(null)] {
             let result = show(&bad, &mut written.screen(Format::Default, false));
             assert!(matches!(result, Err(Error::Answer(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_stay_and_fractions_are_short() {
+        let cases = [("0.03333333333333333", "0.0333"), ("1234567890123", "1234567890123")];
+        for (value, expected) in cases.into_iter().chain([("NaN", "NaN"), ("+Inf", "+Inf")]) {
+            assert_eq!(tidy(value), expected);
         }
     }
 
