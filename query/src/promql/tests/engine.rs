@@ -1,0 +1,1 @@
+//! What the scripts do not cover: budgets, cancellation, reading once.
