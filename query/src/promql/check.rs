@@ -79,6 +79,7 @@ fn border_mode(function: &Function, arg: &Expr) -> Option<String> {
     let Kind::Selector(selector) = &arg.bare().kind else {
         return None;
     };
+    selector.range.as_ref()?;
     let (word, allowed): (_, &[&str]) = match selector.mode {
         WindowMode::Plain => return None,
         WindowMode::Anchored => ("anchored", &["changes", "delta", "increase", "rate", "resets"]),
@@ -177,16 +178,12 @@ pub(super) fn window_mode(expr: &mut Expr, mode: WindowMode) -> Result<(), Parse
             if selector.mode == WindowMode::Plain
                 && (selector.range.is_some() || mode == WindowMode::Smoothed) =>
         {
-            if selector.range.is_none() {
-                let message = "smoothed instant selectors are not supported";
-                return Err(ParseError::new(expr.at, message));
-            }
             selector.mode = mode;
             Ok(())
         }
         _ => Err(ParseError::new(
             expr.at,
-            "anchored and smoothed may stand once, after a range selector",
+            "anchored may stand once after a range selector, smoothed after any selector",
         )),
     }
 }

@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn shows_line_and_caret() {
-        let error = ParseError::new(6, "unexpected \")\"").within("sum(\nä)");
+        let error = ParseError::new(7, "unexpected \")\"").within("sum(\nä)");
         let text = error.to_string();
         assert_eq!(text, "2:2: parse error: unexpected \")\"\nä)\n ^");
         let outside = ParseError::new(99, "x").within("abc").to_string();

@@ -116,7 +116,7 @@ impl Evaluator<'_> {
                 self.select_instant(selector, grid, false).map(Value::Vector)
             }
             Kind::Subquery(_) => Err(Error::execution("a range vector has no value of its own")),
-            Kind::Call(function, args) => functions::call(self, function, args, grid),
+            Kind::Call(function, args) => functions::call(self, function, args, grid, expr.at),
             Kind::Aggregate(aggregate) => {
                 aggregate::evaluate(self, aggregate, grid).map(Value::Vector)
             }

@@ -76,12 +76,6 @@ impl Budget {
         }
         Ok(())
     }
-
-    pub(super) fn charge(&self, count: usize) -> Result<Charge, Error> {
-        self.check(count)?;
-        self.held.set(self.held.get() + count);
-        Ok(Charge { budget: self.clone(), count })
-    }
 }
 
 /// Samples that count against the budget until this is dropped.

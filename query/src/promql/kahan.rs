@@ -8,10 +8,6 @@ pub(super) struct Kahan {
 }
 
 impl Kahan {
-    pub(super) fn new(sum: f64) -> Self {
-        Self { sum, lost: 0.0 }
-    }
-
     #[inline]
     pub(super) fn add(&mut self, value: f64) {
         let total = self.sum + value;

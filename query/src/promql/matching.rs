@@ -21,7 +21,7 @@ fn key(matching: &Matching, labels: &Labels) -> Labels {
         labels.filtered(|name| matching.labels.iter().any(|label| label == name))
     } else {
         labels.filtered(|name| {
-            !is_metric_label(name) && !matching.labels.iter().any(|label| label == name)
+            name != METRIC_NAME && !matching.labels.iter().any(|label| label == name)
         })
     }
 }
@@ -130,11 +130,8 @@ pub(super) fn join(
     let swapped = binary.matching.cardinality == Cardinality::OneToMany;
     let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
     let matching = &binary.matching;
-    let (fill_many, fill_one) = if swapped {
-        (matching.fill_right, matching.fill_left)
-    } else {
-        (matching.fill_left, matching.fill_right)
-    };
+    // Prometheus turns the sides of `group_right`, but not what fills them.
+    let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
     let many_present = present_steps(many);
     let mut join = Join {
         binary,
@@ -244,9 +241,6 @@ impl Join<'_> {
                 continue;
             }
             let one_value = one.map_or(self.fill_one, |row| Some(self.one.value(row, step)));
-            let Some(value) = self.combine(many_value, one_value.unwrap_or(f64::NAN)) else {
-                continue;
-            };
             if taken.get(step).copied().unwrap_or(false) {
                 return Err(Error::execution(
                     "multiple matches for labels: many-to-one matching must be explicit \
@@ -256,6 +250,9 @@ impl Join<'_> {
             if let Some(taken) = taken.get_mut(step) {
                 *taken = true;
             }
+            let Some(value) = self.combine(many_value, one_value.unwrap_or(f64::NAN)) else {
+                continue;
+            };
             let row = match target {
                 Some(row) => row,
                 None => *target.insert(self.target(&self.many.series[many].clone(), one)?),

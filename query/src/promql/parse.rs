@@ -17,8 +17,8 @@ use super::error::ParseError;
 use super::functions::Function;
 use super::lex::{self, Spanned, Token};
 
-/// Deepest nesting of parentheses, calls and unary operators.
-const DEPTH_MAX: usize = 64;
+/// Deepest recursion of the parser. A pair of parentheses or a call takes two levels.
+const DEPTH_MAX: usize = 128;
 
 /// Highest tree: nesting and chains of operators together.
 const HEIGHT_MAX: usize = 160;
@@ -140,7 +140,8 @@ impl Parser {
         parse: impl FnOnce(&mut Self) -> Result<T, ParseError>,
     ) -> Result<T, ParseError> {
         if self.depth == DEPTH_MAX {
-            let message = format!("parentheses and calls nest more than {DEPTH_MAX} levels deep");
+            let message =
+                format!("parentheses and calls nest more than {} levels deep", DEPTH_MAX / 2);
             return Err(ParseError::new(self.place(), message));
         }
         self.depth += 1;

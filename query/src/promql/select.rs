@@ -44,10 +44,16 @@ impl Evaluator<'_> {
         let sight = self.sight(&selector.shift)?;
         let lookback = self.options.lookback;
         let mut frame = self.frame(grid);
-        let (start, end) = reach(&sight, &grid, lookback, 0);
+        let smoothed = selector.mode == WindowMode::Smoothed;
+        let (start, end) = reach(&sight, &grid, lookback, if smoothed { lookback } else { 0 });
+        let give = match (times, smoothed) {
+            (true, _) => Give::Time,
+            (false, true) => Give::Between(lookback),
+            (false, false) => Give::Last,
+        };
         let mut each = |labels: &Labels, at: &[i64], values: &[f64]| {
             let row = frame.push(Series { labels: labels.clone(), drop_name: times })?;
-            fill_instant(row, at, values, times, |step| {
+            fill_instant(row, at, values, give, |step| {
                 let look = sight.time(&grid, step);
                 (look.saturating_sub(lookback), look)
             });
@@ -271,12 +277,24 @@ impl Live {
     }
 }
 
-/// Fills a row with the last sample in `(after, look]` of each step, unless that is stale.
+/// What an instant selector gives for a step.
+#[derive(Clone, Copy)]
+enum Give {
+    /// The value of the last sample.
+    Last,
+    /// The time of the last sample.
+    Time,
+    /// The value on the line to the next sample, if that is near enough.
+    Between(i64),
+}
+
+/// Fills a row from the last sample in `(after, look]` of each step, unless that is stale.
+#[expect(clippy::cast_precision_loss, reason = "times are far below 2^53 ms")]
 fn fill_instant(
     row: &mut [f64],
     times: &[i64],
     values: &[f64],
-    give_times: bool,
+    give: Give,
     look: impl Fn(usize) -> (i64, i64),
 ) {
     let mut next = 0;
@@ -288,12 +306,23 @@ fn fill_instant(
         let Some(last) = next.checked_sub(1) else {
             continue;
         };
-        if times[last] <= after || is_stale_nan(values[last]) {
+        let (time, value) = (times[last], values[last]);
+        if time <= after || is_stale_nan(value) {
             continue;
         }
-        #[expect(clippy::cast_precision_loss, reason = "times are far below 2^53 ms")]
-        let time = times[last] as f64 / 1000.0;
-        *point = if give_times { time } else { from_store(values[last]) };
+        *point = match give {
+            Give::Time => time as f64 / 1000.0,
+            Give::Between(reach)
+                if time < until
+                    && next < times.len()
+                    && times[next] - until <= reach
+                    && !is_stale_nan(values[next]) =>
+            {
+                let share = (until - time) as f64 / (times[next] - time) as f64;
+                value + (values[next] - value) * share
+            }
+            Give::Last | Give::Between(_) => from_store(value),
+        };
     }
 }
 

@@ -118,12 +118,13 @@ pub(super) fn reads_step(function: &Function, args: &[Expr]) -> bool {
     }
 }
 
-/// Evaluates a call.
+/// Evaluates a call; `at` is where it starts in the text.
 pub(super) fn call(
     evaluator: &mut Evaluator<'_>,
     function: &'static Function,
     args: &[Expr],
     grid: Grid,
+    at: usize,
 ) -> Result<Value, Error> {
     let id = function.id;
     if let Some(values) = scalar(evaluator, id, args, grid)? {
@@ -141,7 +142,7 @@ pub(super) fn call(
         Id::LabelReplace => labels::replace(evaluator, args, grid)?,
         Id::LabelJoin => labels::join(evaluator, args, grid)?,
         Id::Sort | Id::SortDesc | Id::SortByLabel | Id::SortByLabelDesc => {
-            sort::evaluate(evaluator, id, args, grid)?
+            sort::evaluate(evaluator, id, args, grid, at)?
         }
         Id::Vector => {
             let values = evaluator.scalar(&args[0], grid)?;

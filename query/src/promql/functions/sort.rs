@@ -17,12 +17,18 @@ pub(super) fn evaluate(
     id: Id,
     args: &[Expr],
     grid: Grid,
+    at: usize,
 ) -> Result<Frame, Error> {
     let mut labels = Vec::new();
     for arg in &args[1..] {
         labels.push(evaluator.text(arg, grid)?);
     }
     let frame = evaluator.vector(&args[0], grid)?;
+    if !evaluator.instant {
+        let message =
+            "sort is ineffective for range queries since results are always ordered by labels";
+        evaluator.warn(message, at);
+    }
     if !evaluator.instant || grid.steps != 1 {
         return Ok(frame);
     }

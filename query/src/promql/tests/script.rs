@@ -297,12 +297,7 @@ fn item(text: &str, points: &mut Vec<Point>) {
         let count = rest.strip_prefix('x').map_or(0, times);
         points.extend(std::iter::repeat_n(Point::Float(stale_nan()), count + 1));
     } else {
-        let (value, count) = match text.rsplit_once('x') {
-            Some((value, count)) if !value.ends_with('0') || parse_number(text).is_none() => {
-                (value, times(count))
-            }
-            _ => (text, 0),
-        };
+        let (value, count) = text.rsplit_once('x').map_or((text, 0), |(v, n)| (v, times(n)));
         let (mut value, delta) = with_delta(value);
         for _ in 0..=count {
             points.push(Point::Float(value));
