@@ -59,7 +59,7 @@ pub(super) fn set_operation(
 ) -> Result<Frame, Error> {
     let groups = groups(&binary.matching, &lhs, rhs);
     if binary.op == BinaryOp::Or {
-        return union(evaluator, &groups, lhs, rhs);
+        return union(evaluator, &groups, &lhs, rhs);
     }
     let keep_when_right = binary.op == BinaryOp::And;
     for (_, group) in &groups {
@@ -78,7 +78,7 @@ pub(super) fn set_operation(
 fn union(
     evaluator: &Evaluator<'_>,
     groups: &[(Labels, Group)],
-    lhs: Frame,
+    lhs: &Frame,
     rhs: &Frame,
 ) -> Result<Frame, Error> {
     let steps = lhs.grid.steps;

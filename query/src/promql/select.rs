@@ -33,6 +33,9 @@ pub(super) struct Window<'a> {
 /// What a function over ranges does with a window at a step.
 pub(super) type Fold<'f> = dyn FnMut(&Window<'_>, usize) -> Option<f64> + 'f;
 
+/// Takes one series: labels, times, values.
+pub(super) type EachSeries<'e> = dyn FnMut(&Labels, &[i64], &[f64]) -> Result<(), Error> + 'e;
+
 impl Evaluator<'_> {
     /// The value of an instant selector; with `times`, the times of its samples in seconds.
     pub(super) fn select_instant(
@@ -221,7 +224,7 @@ impl Evaluator<'_> {
         selector: &Selector,
         start: i64,
         end: i64,
-        each: &mut dyn FnMut(&Labels, &[i64], &[f64]) -> Result<(), Error>,
+        each: &mut EachSeries<'_>,
     ) -> Result<(), Error> {
         let select = SeriesSelect {
             matchers: selector.matchers.clone(),

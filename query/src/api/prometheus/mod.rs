@@ -98,7 +98,7 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let limit = params.limit()?;
     let state = within_timeout(state, params)?;
-    let options = options(&state);
+    let options = options(&state, params)?;
     let source = state.series.clone();
     let mut answer =
         run::run(&state, move |cancel| ask(source.as_ref(), &options, &cancel)).await??;
@@ -108,13 +108,14 @@ async fn answer(
     Ok(json::answer(answer))
 }
 
-fn options(state: &ApiState) -> Options {
-    let lookback = state.config.lookback.as_millis();
-    Options {
-        lookback: i64::try_from(lookback).unwrap_or(i64::MAX / 4),
+fn options(state: &ApiState, params: &Params) -> Result<Options, ApiError> {
+    let configured = i64::try_from(state.config.lookback.as_millis()).unwrap_or(i64::MAX / 4);
+    let lookback = params.duration("lookback_delta")?.filter(|millis| *millis > 0);
+    Ok(Options {
+        lookback: lookback.unwrap_or(configured),
         samples_max: state.config.samples_max,
         ..Options::default()
-    }
+    })
 }
 
 fn within_timeout(state: &ApiState, params: &Params) -> Result<ApiState, ApiError> {

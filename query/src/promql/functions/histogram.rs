@@ -1,6 +1,6 @@
 //! Quantiles and fractions of classic histograms: series that differ in `le` only.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use taffrail_model::Labels;
 
@@ -58,8 +58,9 @@ pub(super) fn evaluate(
             let frame = evaluator.vector(&args[1], grid)?;
             let histograms = histograms(evaluator, &frame, args[1].at);
             let mut result = evaluator.frame(grid);
-            let at = (args[0].at, args[1].at);
-            quantiles(evaluator, &frame, &histograms, &levels, at, None, &mut result)?;
+            let wanted =
+                Wanted { levels, level_at: args[0].at, vector_at: args[1].at, named: None };
+            quantiles(evaluator, &frame, &histograms, &wanted, &mut result)?;
             Ok(result)
         }
         _ => {
@@ -70,8 +71,8 @@ pub(super) fn evaluate(
             for arg in &args[2..] {
                 let levels = evaluator.scalar(arg, grid)?;
                 let named = levels.first().map(|level| (label.as_str(), number_text(*level)));
-                let at = (arg.at, args[0].at);
-                quantiles(evaluator, &frame, &histograms, &levels, at, named, &mut result)?;
+                let wanted = Wanted { levels, level_at: arg.at, vector_at: args[0].at, named };
+                quantiles(evaluator, &frame, &histograms, &wanted, &mut result)?;
             }
             Ok(result)
         }
@@ -127,42 +128,49 @@ fn each_step(frame: &Frame, histogram: &Histogram, mut each: impl FnMut(usize, &
     }
 }
 
-/// Adds a row of quantiles for each histogram. `at`: the places of the level and of the vector.
+/// Which quantiles are asked for, and the places of the arguments.
+struct Wanted<'a> {
+    levels: Vec<f64>,
+    level_at: usize,
+    vector_at: usize,
+    /// A label that tells quantiles apart, and its value.
+    named: Option<(&'a str, String)>,
+}
+
+/// Adds a row of quantiles for each histogram.
 fn quantiles(
     evaluator: &mut Evaluator<'_>,
     frame: &Frame,
     histograms: &[Histogram],
-    levels: &[f64],
-    at: (usize, usize),
-    named: Option<(&str, String)>,
+    wanted: &Wanted<'_>,
     result: &mut Frame,
 ) -> Result<(), Error> {
-    for level in levels {
-        quantile::check_level(evaluator, *level, at.0);
+    for level in &wanted.levels {
+        quantile::check_level(evaluator, *level, wanted.level_at);
     }
-    let mut repaired: BTreeMap<String, ()> = BTreeMap::new();
+    let mut repaired = BTreeSet::new();
     for histogram in histograms {
         let mut series = histogram.series.clone();
-        if let Some((label, value)) = &named {
+        if let Some((label, value)) = &wanted.named {
             series.labels = series.labels.with(label, value);
         }
         let row = result.push(series)?;
         each_step(frame, histogram, |step, buckets| {
-            let (value, forced) = quantile_of(levels[step], buckets);
+            let (value, forced) = quantile_of(wanted.levels[step], buckets);
             row[step] = value;
             if forced {
-                repaired.insert(metric_name(&histogram.series.labels).to_owned(), ());
+                repaired.insert(metric_name(&histogram.series.labels).to_owned());
             }
         });
         result.pop_if_empty();
     }
-    for name in repaired.into_keys() {
+    for name in repaired {
         let message = format!(
             "input to histogram_quantile needed to be fixed for monotonicity (see \
              https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile) \
              for metric name {name:?}"
         );
-        evaluator.inform(&message, at.1);
+        evaluator.inform(&message, wanted.vector_at);
     }
     Ok(())
 }

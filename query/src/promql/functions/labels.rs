@@ -83,11 +83,11 @@ fn relabel(
             }
         }
     }
-    merge_same(evaluator, frame)
+    merge_same(evaluator, &frame)
 }
 
 /// Joins rows that have come to have the same labels. At no step may two of them be present.
-fn merge_same(evaluator: &Evaluator<'_>, frame: Frame) -> Result<Frame, Error> {
+fn merge_same(evaluator: &Evaluator<'_>, frame: &Frame) -> Result<Frame, Error> {
     let mut rows: HashMap<Labels, usize> = HashMap::with_capacity(frame.len());
     let mut merged = evaluator.frame(frame.grid);
     for (series, row) in frame.rows() {

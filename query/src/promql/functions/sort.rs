@@ -37,7 +37,7 @@ pub(super) fn evaluate(
     match id {
         Id::Sort => order.sort_by(|a, b| by_value(frame.value(*a, 0), frame.value(*b, 0), false)),
         Id::SortDesc => {
-            order.sort_by(|a, b| by_value(frame.value(*a, 0), frame.value(*b, 0), true))
+            order.sort_by(|a, b| by_value(frame.value(*a, 0), frame.value(*b, 0), true));
         }
         _ => order.sort_by(|a, b| {
             let (a, b) = (&frame.series[*a].labels, &frame.series[*b].labels);
