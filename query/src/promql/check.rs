@@ -8,15 +8,17 @@ use super::ast::{
     WindowMode,
 };
 use super::error::ParseError;
-use super::functions::Function;
+use super::functions::{Function, Id};
 
-/// Checks one node.
-pub(super) fn node(expr: &Expr) -> Result<(), ParseError> {
+/// Checks one node. A selector of data labels may match anything.
+pub(super) fn node(expr: &Expr, data_labels: bool) -> Result<(), ParseError> {
     let problem = match &expr.kind {
         Kind::Number(_) | Kind::Text(_) | Kind::Paren(_) | Kind::Negate(_) => None,
-        Kind::Selector(selector) => {
-            selector.range.as_ref().and_then(empty_span).or_else(|| empty_selector(selector))
-        }
+        Kind::Selector(selector) => selector
+            .range
+            .as_ref()
+            .and_then(empty_span)
+            .or_else(|| empty_selector(selector).filter(|_| !data_labels)),
         Kind::Subquery(subquery) => {
             let steps = subquery.step.as_ref().and_then(empty_span);
             subquery_type(&subquery.expr).or_else(|| empty_span(&subquery.range)).or(steps)
@@ -71,7 +73,15 @@ fn call(function: &'static Function, args: &[Expr]) -> Option<String> {
             ));
         }
     }
+    if function.id == Id::Info && args.get(1).is_some_and(|arg| !plain_selector(arg)) {
+        return Some("expected label selectors only in the second argument of info".to_owned());
+    }
     args.iter().find_map(|arg| border_mode(function, arg))
+}
+
+fn plain_selector(expr: &Expr) -> bool {
+    matches!(&expr.kind, Kind::Selector(selector)
+        if selector.name.is_none() && selector.shift.offset.is_none() && selector.shift.at.is_none())
 }
 
 /// `anchored` and `smoothed` change what a window holds; only some functions know how to use that.

@@ -6,6 +6,7 @@
 mod absent;
 mod borders;
 mod histogram;
+mod info;
 mod labels;
 mod math;
 mod over_time;
@@ -61,6 +62,7 @@ pub(super) enum Id {
     Hour,
     Idelta,
     Increase,
+    Info,
     Irate,
     LabelJoin,
     LabelReplace,
@@ -141,6 +143,7 @@ pub(super) fn call(
         }
         Id::LabelReplace => labels::replace(evaluator, args, grid)?,
         Id::LabelJoin => labels::join(evaluator, args, grid)?,
+        Id::Info => info::evaluate(evaluator, args, grid)?,
         Id::Sort | Id::SortDesc | Id::SortByLabel | Id::SortByLabelDesc => {
             sort::evaluate(evaluator, id, args, grid, at)?
         }

@@ -54,13 +54,12 @@ impl Function {
     }
 }
 
-const REFUSED: [&str; 8] = [
+const REFUSED: [&str; 7] = [
     "histogram_avg",
     "histogram_count",
     "histogram_stddev",
     "histogram_stdvar",
     "histogram_sum",
-    "info",
     "integral",
     "start_timestamp",
 ];
@@ -95,7 +94,7 @@ const fn scalar(name: &'static str, id: Id) -> Function {
     function(name, id, &[], Scalar)
 }
 
-static FUNCTIONS: [Function; 83] = [
+static FUNCTIONS: [Function; 84] = [
     over_vector("abs", Id::Abs),
     over_vector("absent", Id::Absent),
     over_range("absent_over_time", Id::AbsentOverTime),
@@ -149,6 +148,7 @@ static FUNCTIONS: [Function; 83] = [
     over_time("hour", Id::Hour),
     over_range("idelta", Id::Idelta),
     over_range("increase", Id::Increase),
+    Function { optional: 1, ..function("info", Id::Info, &[Vector, Vector], Vector) },
     over_range("irate", Id::Irate),
     Function {
         repeats: true,
