@@ -82,7 +82,7 @@ impl LogStore {
     }
 
     /// One segment of all rows of a group; none if a block cannot be read.
-    fn merge(&self, group: &[Arc<Segment>]) -> Result<Option<Segment>, Error> {
+    pub(super) fn merge(&self, group: &[Arc<Segment>]) -> Result<Option<Segment>, Error> {
         let Some(meta) = group.first().map(|segment| segment.meta()) else { return Ok(None) };
         let number = self.keeper().take_number();
         let dir = self.segments_dir().join(segment_writer::name(meta.day, number));

@@ -91,7 +91,11 @@ impl LogStore {
     }
 
     /// One segment for each day, synced.
-    fn write_segments(&self, keeper: &mut Keeper, table: &Memtable) -> Result<Vec<Segment>, Error> {
+    pub(super) fn write_segments(
+        &self,
+        keeper: &mut Keeper,
+        table: &Memtable,
+    ) -> Result<Vec<Segment>, Error> {
         let sorted: Vec<Sorted<'_>> =
             table.streams().into_iter().map(|s| Sorted::new(s, table.chunks(s))).collect();
         let days: BTreeSet<i32> = sorted.iter().flat_map(Sorted::days).collect();
@@ -111,7 +115,7 @@ impl LogStore {
     }
 
     /// Makes the new segments count.
-    fn name_segments(
+    pub(super) fn name_segments(
         &self,
         keeper: &mut Keeper,
         frozen: &Frozen,
