@@ -213,6 +213,19 @@ async fn errors_say_what_there_is() {
 }
 
 #[tokio::test]
+async fn labels_of_a_pod_may_stand_on_another_series() {
+    let mut world = world();
+    for pod in ["web-1", "db-1"] {
+        let labels = [(METRIC_NAME, "otel_jobs"), ("namespace", "default"), ("pod", pod)];
+        world.add(&labels, &[(1, 7.0)]);
+    }
+    let path = format!("{BASE}/*/otel_jobs?labelSelector=app%3Dweb");
+    let (code, _, body) = ask(&api(world), &path, &[]).await;
+    assert_eq!((code, body["items"].as_array().map(Vec::len)), (200, Some(1)), "{body}");
+    assert_eq!(body["items"][0]["describedObject"]["name"], "web-1");
+}
+
+#[tokio::test]
 async fn a_gauge_has_no_rate() {
     let mut world = world();
     world.pod("load", "web-1", &[], &[(30, 1.0), (0, 2.0)]);

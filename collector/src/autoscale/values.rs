@@ -5,7 +5,7 @@
 //! whole pod when one of its fresh series is not a number. The time of an item is that of its oldest
 //! sample, the window of a rate what its samples really span.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -115,7 +115,15 @@ pub(super) fn ask(
 ) -> Result<Vec<Item>, Status> {
     let mut no_counter = None;
     for (name, measure) in readings(&question.metric.metric) {
-        let reading = Reading { source, question, timing, cancel, name: &name, measure };
+        let mut reading = Reading {
+            source,
+            question,
+            timing,
+            cancel,
+            name: &name,
+            measure,
+            known: BTreeSet::new(),
+        };
         if measure == Measure::Rate && !is_counter(&source.metadata(), &name) {
             if !reading.pods(EXPLAIN_BACK_MS, false)?.is_empty() {
                 no_counter = Some(name);
@@ -126,9 +134,16 @@ pub(super) fn ask(
             Measure::Last => timing.stale_after,
             Measure::Rate => timing.stale_after.saturating_add(timing.window),
         };
-        let items = items(&reading.pods(back, true)?);
-        if !items.is_empty() {
-            return Ok(items);
+        let found = items(&reading.pods(back, true)?);
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        if !question.pods.is_empty() {
+            reading.known = reading.pods_by_labels()?;
+            let found = items(&reading.pods(back, false)?);
+            if !found.is_empty() {
+                return Ok(found);
+            }
         }
         let all = reading.pods(EXPLAIN_BACK_MS.max(back), false)?;
         if !all.is_empty() {
@@ -187,9 +202,25 @@ struct Reading<'r> {
     cancel: &'r Cancel,
     name: &'r str,
     measure: Measure,
+    /// Pods that satisfy the selector by what other series say of them.
+    known: BTreeSet<String>,
 }
 
 impl Reading<'_> {
+    /// The pods of which any series carries labels that satisfy the selector: not every source of
+    /// metrics knows the labels of its pod.
+    fn pods_by_labels(&self) -> Result<BTreeSet<String>, Status> {
+        let selector = self.question.pods;
+        let mut matchers =
+            vec![Matcher::equal("namespace", &self.question.metric.namespace), some_pod()];
+        matchers.extend(selector.matchers());
+        let start = self.timing.now.saturating_sub(EXPLAIN_BACK_MS);
+        let series = self.source.series(&matchers, start, self.timing.now);
+        let series = series.map_err(|error| failed(&error))?;
+        let satisfying = series.iter().filter(|labels| selector.matches(labels));
+        Ok(satisfying.filter_map(|labels| labels.get("pod")).map(str::to_owned).collect())
+    }
+
     /// What there is of each pod, looking `back` so far. When `narrow`, only what can match.
     fn pods(&self, back: Millis, narrow: bool) -> Result<BTreeMap<String, Pod>, Status> {
         let now = self.timing.now;
@@ -244,7 +275,8 @@ impl Reading<'_> {
         values: &[f64],
     ) {
         let (Some(name), Some(newest)) = (labels.get("pod"), times.last()) else { return };
-        let matched = self.question.pods.matches(labels) && self.question.series.matches(labels);
+        let matched = self.question.series.matches(labels)
+            && (self.question.pods.matches(labels) || self.known.contains(name));
         let number = self.number(times, values);
         let pod = pods.entry(name.to_owned()).or_insert_with(|| Pod {
             matched: false,
@@ -291,11 +323,12 @@ pub(super) fn some_pod() -> Matcher {
     Matcher::new("pod", MatchOp::NotEqual, "", true).expect("no regular expression")
 }
 
-/// The increase a second over the last samples that span at most `window`, and what they span. A
-/// value below the one before is a restart from 0.
+/// The increase a second over the last samples that span at most `window`, or over the last two when
+/// those are further apart; and what they span. A value below the one before is a restart from 0.
 fn rate(times: &[Millis], values: &[f64], window: Millis) -> Result<(f64, Millis), Trouble> {
     let last = *times.last().ok_or(Trouble::OneSample)?;
     let from = times.partition_point(|ts| *ts < last.saturating_sub(window));
+    let from = from.min(times.len().saturating_sub(2));
     let mut increase = 0.0;
     let mut before: Option<(Millis, f64)> = None;
     let mut first = last;
@@ -359,7 +392,8 @@ mod tests {
     fn rates_handle_restarts_and_gaps() {
         let stale = taffrail_model::sample::stale_nan();
         type Case = (&'static [Millis], [f64; 3], Result<(f64, Millis), Trouble>);
-        let cases: [Case; 7] = [
+        let cases: [Case; 8] = [
+            (&[0, 60_500], [0.0, 121.0, 0.0], Ok((2.0, 60_500))),
             (&[0, 10_000, 20_000], [0.0, 10.0, 30.0], Ok((1.5, 20_000))),
             (&[0, 10_000, 20_000], [100.0, 5.0, 15.0], Ok((0.75, 20_000))),
             (&[0, 10_000, 20_000], [0.0, stale, 20.0], Ok((1.0, 20_000))),
