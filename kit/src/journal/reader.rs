@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Error;
 use super::disk::Disk;
 use super::segment::{Cursor, Segment, Step};
-use super::Error;
 
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,9 +15,7 @@ use std::sync::Arc;
 
 use super::Error;
 use super::disk::{Disk, DiskFile};
-use super::frame::{
-    FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentHeader, decode_segment_header,
-};
+use super::frame::{FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentHeader, decode_segment_header};
 use super::segment::{Cursor, Segment, Step, path_of, seq_of};
 
 /// Bytes that were copied at once to a quarantine file.

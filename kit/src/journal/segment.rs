@@ -181,7 +181,8 @@ mod tests {
     fn only_segment_names_have_a_number() {
         assert_eq!(seq_of("00000000000000000012.seg"), Some(12));
         assert_eq!(path_of(Path::new("d"), 12), Path::new("d/00000000000000000012.seg"));
-        for other in ["12.seg", "00000000000000000012.seg.corrupt", "x", "+0000000000000000012.seg"] {
+        for other in ["12.seg", "00000000000000000012.seg.corrupt", "x", "+0000000000000000012.seg"]
+        {
             assert_eq!(seq_of(other), None, "{other}");
         }
         assert_eq!(seq_of("99999999999999999999.seg"), None, "beyond u64");
