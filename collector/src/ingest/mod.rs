@@ -1,1 +1,3 @@
 //! Protocols in: one protocol a file.
+
+pub mod otlp_metrics;
