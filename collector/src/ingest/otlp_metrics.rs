@@ -181,7 +181,7 @@ impl Decoder {
             rows.add("_bucket", Some(("le", bound.to_string())), value(below as f64));
         }
         rows.add("_bucket", Some(("le", "+Inf".to_owned())), value(point.count as f64));
-        if let Some(sum) = point.sum.or(stale.then_some(0.0)) {
+        if let Some(sum) = point.sum.or_else(|| stale.then_some(0.0)) {
             rows.add("_sum", None, value(sum));
         }
         rows.add("_count", None, value(point.count as f64));

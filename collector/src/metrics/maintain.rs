@@ -138,7 +138,8 @@ impl MetricStore {
     /// Merges the first run of neighbours that is long enough.
     fn merge_some(&self, numbers: &mut Numbers) -> Result<bool, Error> {
         let blocks = self.read().blocks.clone();
-        let Some(start) = run_to_merge(&blocks) else { return Ok(false) };
+        let span_max = millis(self.config.retention) / 4;
+        let Some(start) = run_to_merge(&blocks, span_max) else { return Ok(false) };
         let run = &blocks[start..start + MERGE_BLOCKS];
         let merged = match self.merge_blocks(run, numbers) {
             Ok(merged) => merged,
@@ -244,10 +245,16 @@ impl Numbers {
     }
 }
 
-/// Where a run of neighbours of one level begins that are to be merged.
-fn run_to_merge(blocks: &[Arc<Block>]) -> Option<usize> {
+/// Where a run of neighbours of one level begins that are to be merged. A block that spans much of the
+/// retention would keep old samples for long, so none is made that spans more than `span_max`.
+fn run_to_merge(blocks: &[Arc<Block>], span_max: i64) -> Option<usize> {
     blocks.windows(MERGE_BLOCKS).position(|run| {
+        let metas = || run.iter().map(|block| &block.file.meta);
         let level = run[0].file.meta.level;
-        level < LEVEL_MAX && run.iter().all(|block| block.file.meta.level == level)
+        let first = metas().map(|meta| meta.first).min().unwrap_or(0);
+        let last = metas().map(|meta| meta.last).max().unwrap_or(0);
+        level < LEVEL_MAX
+            && last.saturating_sub(first) <= span_max
+            && metas().all(|meta| meta.level == level)
     })
 }

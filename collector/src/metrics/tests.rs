@@ -63,7 +63,10 @@ enum Step {
     Apply(Vec<(usize, i64, f64)>),
     Flush,
     Tick,
+    /// Replays what the store asks for.
     Reopen,
+    /// Replays the whole WAL.
+    ReopenAll,
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -78,6 +81,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Flush),
         1 => Just(Step::Tick),
         1 => Just(Step::Reopen),
+        1 => Just(Step::ReopenAll),
     ]
 }
 
@@ -133,16 +137,19 @@ impl World {
                 assert_eq!(self.store().durable_seq(), self.wal.len() as u64);
             }
             Step::Tick => while self.store().tick().unwrap() {},
-            Step::Reopen => {
-                self.store = None;
-                let Opened { store, replay_from } =
-                    MetricStore::open(config(self.folder.path())).unwrap();
-                for (seq, batch) in self.wal.iter().enumerate().skip(replay_from as usize) {
-                    store.apply(seq as u64, batch);
-                }
-                self.store = Some(store);
-            }
+            Step::Reopen => self.reopen(false),
+            Step::ReopenAll => self.reopen(true),
         }
+    }
+
+    fn reopen(&mut self, all: bool) {
+        self.store = None;
+        let Opened { store, replay_from } = MetricStore::open(config(self.folder.path())).unwrap();
+        let from = if all { 0 } else { replay_from as usize };
+        for (seq, batch) in self.wal.iter().enumerate().skip(from) {
+            store.apply(seq as u64, batch);
+        }
+        self.store = Some(store);
     }
 
     fn apply(&mut self, samples: Vec<(usize, i64, f64)>) {
@@ -370,4 +377,157 @@ fn kinds_survive_a_restart() {
     let opened = MetricStore::open(config(world.folder.path())).unwrap();
     let kinds: Vec<_> = opened.store.metadata().into_iter().collect();
     assert_eq!(kinds, [("up".to_owned(), MetricKind::Gauge)]);
+}
+
+#[test]
+fn a_flush_that_fails_loses_nothing_and_is_tried_again() {
+    let mut world = World::new();
+    world.run(Step::Apply(vec![(1, 100, 1.0)]));
+    let (folder, away) = (world.folder.path().to_owned(), world.folder.path().with_extension("x"));
+    std::fs::rename(&folder, &away).unwrap();
+    world.store().flush().expect_err("there is no folder");
+    assert_eq!(world.store().durable_seq(), 0);
+    world.run(Step::Apply(vec![(1, 50, 2.0)]));
+    assert_eq!(select(world.store(), &[], 0, NOW), world.expected(&[], 0, NOW));
+    std::fs::rename(&away, &folder).unwrap();
+    world.run(Step::Flush);
+    assert_eq!(world.store().stats().blocks, 2);
+    assert_eq!(select(world.store(), &[], 0, NOW), world.expected(&[], 0, NOW));
+}
+
+#[test]
+fn readers_never_miss_a_sample_while_blocks_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = MetricStore::open(config(folder.path())).unwrap().store;
+    let set = labels(&[(METRIC_NAME, "up")]);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut seen = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let rows = select(&store, &[], 0, NOW);
+                let count = rows.get(&set).map_or(0, Vec::len);
+                assert!(count >= seen, "{count} samples after {seen}");
+                seen = count;
+            }
+        });
+        for at in 0..60 {
+            store.apply(at, &[series(&set, &[(NOW - 1000 + at as i64, 1.0)])]);
+            store.flush().unwrap();
+            store.tick().unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(select(&store, &[], 0, NOW)[&set].len(), 60);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_changed_byte_is_noticed_or_harmless(place in 0.0f64..1.0, change in 1u8..) {
+        let mut world = World::new();
+        world.run(Step::Apply((0..40).map(|at| (at % 6, 100 - at as i64, at as f64)).collect()));
+        world.run(Step::Flush);
+        world.store = None;
+        let path = world.folder.path().join("000000000001.block");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = (place * bytes.len() as f64) as usize;
+        bytes[at] ^= change;
+        std::fs::write(&path, bytes).unwrap();
+        let opened = match MetricStore::open(config(world.folder.path())) {
+            Ok(opened) => opened,
+            Err(Error::Version { .. }) => return Ok(()),
+            Err(error) => panic!("{error}"),
+        };
+        let expected = world.expected(&[], 0, NOW);
+        match try_select(&opened.store, &[], 0, NOW) {
+            Ok(rows) if opened.store.stats().damaged_blocks == 1 => prop_assert!(rows.is_empty()),
+            Ok(rows) => prop_assert_eq!(rows, expected),
+            Err(_) => prop_assert_eq!(opened.store.stats().damaged_blocks, 1),
+        }
+    }
+}
+
+/// What the store costs, printed. Run with `--ignored --nocapture`, optimised.
+#[test]
+#[ignore = "measures, asserts nothing"]
+fn figures() {
+    const SERIES: usize = 100_000;
+    const SAMPLES: usize = 120;
+    let folder = tempfile::tempdir().unwrap();
+    let store = MetricStore::open(config(folder.path())).unwrap().store;
+    let sets: Vec<Labels> = (0..SERIES).map(usual_labels).collect();
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let pages = status.split(' ').nth(1).and_then(|n| n.parse::<u64>().ok());
+        pages.unwrap_or(0) * 4096
+    };
+    let mut batches: Vec<SeriesSamples> = sets.iter().map(|set| series(set, &[(0, 0.0)])).collect();
+    let before = resident();
+    let mut took = Duration::ZERO;
+    for at in 0..SAMPLES {
+        for (n, one) in batches.iter_mut().enumerate() {
+            let jitter = (n / 100 * 7919 + at * 104_729) % 7;
+            let ts = NOW - 3_600_000 + (at * 15_000 + n / 100 % 15_000 + jitter) as i64;
+            one.samples[0] = Sample { ts, value: usual_value(n, at) };
+        }
+        let start = std::time::Instant::now();
+        for target in batches.chunks(100) {
+            store.apply(at as u64, target);
+        }
+        took += start.elapsed();
+        if at == 0 {
+            println!("first scrape of {SERIES} series: {:?}", start.elapsed());
+        }
+    }
+    let count = (SERIES * SAMPLES) as f64;
+    println!("append: {:.3} us a sample", took.as_secs_f64() * 1e6 / count);
+    let grown = resident().saturating_sub(before) as f64;
+    println!("memory: {:.0} bytes a series, {SAMPLES} samples each", grown / SERIES as f64);
+    println!("head: {:?}", store.stats());
+    queries(&store, "in memory");
+    let start = std::time::Instant::now();
+    store.flush().unwrap();
+    let bytes = store.stats().block_bytes as f64;
+    println!("flush: {:?}, {:.3} bytes a sample", start.elapsed(), bytes / count);
+    queries(&store, "in a block");
+    drop(store);
+    let start = std::time::Instant::now();
+    MetricStore::open(config(folder.path())).unwrap();
+    println!("open: {:?}", start.elapsed());
+}
+
+fn usual_labels(n: usize) -> Labels {
+    let text = |prefix: &str, number: usize| format!("{prefix}{number}");
+    let (target, metric) = (n / 100, n % 100);
+    Labels::from_pairs([
+        (METRIC_NAME.to_owned(), text("some_metric_with_a_name_", metric / 4)),
+        ("code".to_owned(), text("20", metric % 4)),
+        ("pod".to_owned(), text("app-7d9f8b6c5-x2x", target)),
+        ("namespace".to_owned(), text("team-", target % 20)),
+        ("app".to_owned(), text("app-", target % 50)),
+        ("instance".to_owned(), format!("10.0.{}.{}:8080", target / 250, target % 250)),
+        ("job".to_owned(), "kubernetes-pods".to_owned()),
+        ("node".to_owned(), text("node-", target % 30)),
+    ])
+}
+
+/// Half constant, a third counters, the rest gauges with decimals.
+fn usual_value(n: usize, at: usize) -> f64 {
+    match n % 6 {
+        0..3 => (n % 1000) as f64,
+        3 | 4 => (n % 977 * 1000 + at * (n % 83) + (at * n) % 13) as f64,
+        _ => ((n * 31 + at * at * 17) % 10_000) as f64 / 100.0,
+    }
+}
+
+fn queries(store: &MetricStore, place: &str) {
+    let name = Matcher::equal(METRIC_NAME, "some_metric_with_a_name_3");
+    let all = vec![name.clone()];
+    let one = vec![name, Matcher::equal("pod", "app-7d9f8b6c5-x2x77")];
+    for (what, matchers) in [("4,000 series", all), ("4 series", one)] {
+        let start = std::time::Instant::now();
+        let rows = select(store, &matchers, 0, NOW);
+        println!("select {what} {place}: {:?}, {} found", start.elapsed(), rows.len());
+    }
 }

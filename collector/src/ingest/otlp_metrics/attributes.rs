@@ -62,7 +62,10 @@ impl Target {
         };
         let mut identity: Vec<Pair> = Vec::new();
         if let Some(name) = get("service.name") {
-            let job = get("service.namespace").map_or(name.clone(), |ns| format!("{ns}/{name}"));
+            let job = match get("service.namespace") {
+                Some(namespace) => format!("{namespace}/{name}"),
+                None => name,
+            };
             identity.push(("job".into(), job.into()));
         }
         if let Some(instance) = get("service.instance.id") {
