@@ -71,8 +71,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    const ALL: [Self; 5] =
-        [Self::Identity, Self::Gzip, Self::Zstd, Self::Snappy, Self::Deflate];
+    const ALL: [Self; 5] = [Self::Identity, Self::Gzip, Self::Zstd, Self::Snappy, Self::Deflate];
 }
 
 /// One request as it was received.
@@ -124,8 +123,7 @@ impl<'a> Received<'a> {
         if version != VERSION {
             return Err(FrameError::Version(version));
         }
-        let (head, rest) =
-            frame.split_first_chunk::<HEAD_BYTES>().ok_or(FrameError::Malformed)?;
+        let (head, rest) = frame.split_first_chunk::<HEAD_BYTES>().ok_or(FrameError::Malformed)?;
         let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 == head[1]);
         let encoding = Encoding::ALL.into_iter().find(|encoding| *encoding as u8 == head[2]);
         let at = i64::from_le_bytes(head[4..].try_into().expect("the slice has eight bytes"));
@@ -199,6 +197,9 @@ mod tests {
     fn another_version_is_named() {
         assert_eq!(Received::parse(&[9; 20]), Err(FrameError::Version(9)));
         assert_eq!(Received::parse(&[]), Err(FrameError::Malformed));
-        assert_eq!(Received::parse(&[1, 1, 0, 200, 0, 0, 0, 0, 0, 0, 0, 0]), Err(FrameError::Malformed));
+        assert_eq!(
+            Received::parse(&[1, 1, 0, 200, 0, 0, 0, 0, 0, 0, 0, 0]),
+            Err(FrameError::Malformed)
+        );
     }
 }

@@ -108,8 +108,10 @@ impl Admission {
     async fn budget_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
         let units = bytes.div_ceil(UNIT_BYTES).clamp(1, self.budget);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let turn = tokio::time::timeout(QUEUE_TIMEOUT, self.bytes.clone().acquire_many_owned(units));
-        let permit = turn.await.map_err(|_| Refusal::Full("too many bytes are in flight".into()))?;
+        let turn =
+            tokio::time::timeout(QUEUE_TIMEOUT, self.bytes.clone().acquire_many_owned(units));
+        let permit =
+            turn.await.map_err(|_| Refusal::Full("too many bytes are in flight".into()))?;
         Ok(permit.expect("the semaphore is never closed"))
     }
 

@@ -240,8 +240,12 @@ mod tests {
 
     #[test]
     fn a_conflict_names_each_file_once_with_its_committed_position() {
-        let parts =
-            vec![part("a", 10, 20, 1), part("b", 99, 100, 1), part("a", 20, 30, 1), part("b", 100, 101, 1)];
+        let parts = vec![
+            part("a", 10, 20, 1),
+            part("b", 99, 100, 1),
+            part("a", 20, 30, 1),
+            part("b", 100, 101, 1),
+        ];
         let conflicts = admit(parts, at(10)).unwrap_err();
         assert_eq!(conflicts, [Position { source: "b".into(), committed: 10, check: 7 }]);
         let unknown = admit(vec![part("c", 5, 6, 1)], at(0)).unwrap_err();

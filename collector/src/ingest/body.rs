@@ -103,13 +103,8 @@ mod tests {
         }
     }
 
-    const ALL: [Encoding; 5] = [
-        Encoding::Identity,
-        Encoding::Gzip,
-        Encoding::Zstd,
-        Encoding::Snappy,
-        Encoding::Deflate,
-    ];
+    const ALL: [Encoding; 5] =
+        [Encoding::Identity, Encoding::Gzip, Encoding::Zstd, Encoding::Snappy, Encoding::Deflate];
 
     #[test]
     fn bombs_are_defused() {

@@ -17,7 +17,8 @@ pub fn logs(received: &Received<'_>) -> Result<Vec<LogPart>, Refusal> {
     let plain = body::plain(received.encoding, received.body)?;
     match received.kind {
         Kind::OtlpLogs => {
-            let request = ExportLogsServiceRequest::decode(&*plain).map_err(|e| not_protobuf(&e))?;
+            let request =
+                ExportLogsServiceRequest::decode(&*plain).map_err(|e| not_protobuf(&e))?;
             otlp_logs::decode(request, received.at)
         }
         Kind::OtlpLogsJson => {

@@ -33,7 +33,11 @@ pub fn parse(text: &str) -> Result<Labels, ParseError> {
         pairs.push((name.to_owned(), parser.value()?));
     }
     parser.skip_space();
-    if parser.rest().is_empty() { Ok(Labels::from_pairs(pairs)) } else { Err(parser.unexpected("the end")) }
+    if parser.rest().is_empty() {
+        Ok(Labels::from_pairs(pairs))
+    } else {
+        Err(parser.unexpected("the end"))
+    }
 }
 
 struct Parser<'a> {
@@ -52,7 +56,8 @@ impl<'a> Parser<'a> {
 
     fn unexpected(&self, expected: &str) -> ParseError {
         match self.rest().chars().next() {
-            Some(c) => self.error(format!("unexpected character inside braces: {c:?}, expected {expected}")),
+            Some(c) => self
+                .error(format!("unexpected character inside braces: {c:?}, expected {expected}")),
             None => self.error(format!("unexpected end of input, expected {expected}")),
         }
     }
@@ -130,7 +135,8 @@ impl<'a> Parser<'a> {
             'u' | 'U' => {
                 let code = self.digits(if kind == 'u' { 4 } else { 8 }, 16)?;
                 let c = char::from_u32(code);
-                let c = c.ok_or_else(|| self.error(format!("no character has the code {code:x}")))?;
+                let c =
+                    c.ok_or_else(|| self.error(format!("no character has the code {code:x}")))?;
                 bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
                 return Ok(());
             }

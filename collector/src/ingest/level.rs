@@ -138,9 +138,8 @@ fn word(bytes: &[u8]) -> Option<Level> {
 
 /// Words that people write for the level and seldom for something else.
 fn is_plain(word: &[u8]) -> bool {
-    let plain: [&[u8]; 9] = [
-        b"error", b"err", b"warn", b"warning", b"info", b"debug", b"fatal", b"critical", b"panic",
-    ];
+    let plain: [&[u8]; 9] =
+        [b"error", b"err", b"warn", b"warning", b"info", b"debug", b"fatal", b"critical", b"panic"];
     plain.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 

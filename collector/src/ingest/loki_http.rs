@@ -29,17 +29,12 @@ pub(super) async fn push(
     }
 }
 
-async fn receive(
-    doors: &Arc<Doors>,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Stored, Refusal> {
+async fn receive(doors: &Arc<Doors>, headers: &HeaderMap, body: Body) -> Result<Stored, Refusal> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
     let json = text(CONTENT_TYPE).split(';').next().unwrap_or("").trim();
     let json = json.eq_ignore_ascii_case("application/json");
     let named = text(CONTENT_ENCODING);
-    let unsupported =
-        || Refusal::Form(format!("Content-Encoding {named:?} not supported"));
+    let unsupported = || Refusal::Form(format!("Content-Encoding {named:?} not supported"));
     let encoding = encoding_of(named).ok_or_else(unsupported)?;
     let (kind, encoding) = match (json, encoding) {
         (true, Encoding::Identity | Encoding::Gzip | Encoding::Deflate) => {

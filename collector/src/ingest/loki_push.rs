@@ -169,7 +169,8 @@ impl<'de> Visitor<'de> for EntryVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<JsonEntry, A::Error> {
         let time: String = seq.next_element()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
         let ts = time.parse();
-        let ts = ts.map_err(|_| A::Error::custom(format!("{time:?} is not a time in nanoseconds")))?;
+        let ts =
+            ts.map_err(|_| A::Error::custom(format!("{time:?} is not a time in nanoseconds")))?;
         let line = seq.next_element()?.ok_or_else(|| A::Error::invalid_length(1, &self))?;
         let metadata: Option<std::collections::BTreeMap<String, String>> = seq.next_element()?;
         if seq.next_element::<serde::de::IgnoredAny>()?.is_some() {

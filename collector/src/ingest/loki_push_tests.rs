@@ -1,7 +1,7 @@
 //! What pushes become, and what is refused.
 
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 
 use super::proto::{Entry, Pair, PushRequest, Stream, Timestamp};
 use super::*;
@@ -31,7 +31,10 @@ fn what_loki_refuses_is_refused() {
         ("{\"streams\":[", "EOF"),
         (r#"{"streams":[]}"#, "at least one valid stream"),
         (r#"{"streams":[{"stream":{"a-b":"c"},"values":[["1","x"]]}]}"#, "couldn't parse labels"),
-        (r#"{"streams":[{"stream":{"k8s.pod":"c"},"values":[["1","x"]]}]}"#, "couldn't parse labels"),
+        (
+            r#"{"streams":[{"stream":{"k8s.pod":"c"},"values":[["1","x"]]}]}"#,
+            "couldn't parse labels",
+        ),
         (r#"{"streams":[{"stream":{"a":"c"},"values":[[1,"x"]]}]}"#, "string"),
         (r#"{"streams":[{"stream":{"a":"c"},"values":[["abc","x"]]}]}"#, "\"abc\" is not a time"),
         (r#"{"streams":[{"stream":{"a":"c"},"values":[["1","x",{"n":1}]]}]}"#, "string"),
@@ -59,7 +62,10 @@ fn protobuf_with_metadata() {
     let mut request = PushRequest { streams: vec![stream] };
     let decoded = streams(decode_protobuf(&request.encode_to_vec()).unwrap());
     assert_eq!(decoded[0].labels.to_string(), r#"{a="1", b="2", service_name="unknown_service"}"#);
-    assert_eq!((decoded[0].entries[0].ts, decoded[0].entries[0].level), (2_000_000_003, Level::Warn));
+    assert_eq!(
+        (decoded[0].entries[0].ts, decoded[0].entries[0].level),
+        (2_000_000_003, Level::Warn)
+    );
     request.streams[0].labels = "{a-b=\"c\"}".into();
     assert!(decode_protobuf(&request.encode_to_vec()).is_err());
     request.streams[0].labels = "{}".into();

@@ -28,7 +28,10 @@ pub fn router(doors: Arc<Doors>) -> Router {
     Router::new()
         .route(&format!("{service}.logs.v1.LogsService/Export"), post(logs))
         .route(&format!("{service}.metrics.v1.MetricsService/Export"), post(metrics))
-        .fallback(async || Status::unimplemented("only OTLP logs and metrics are taken").into_http::<axum::body::Body>())
+        .fallback(async || {
+            Status::unimplemented("only OTLP logs and metrics are taken")
+                .into_http::<axum::body::Body>()
+        })
         .with_state(doors)
 }
 

@@ -190,9 +190,9 @@ pub(super) async fn positions(
 pub(super) fn positions_json(positions: &[Position]) -> String {
     let positions: Vec<_> = positions
         .iter()
-        .map(|p| {
-            serde_json::json!({"source": p.source, "committed": p.committed, "check": p.check})
-        })
+        .map(
+            |p| serde_json::json!({"source": p.source, "committed": p.committed, "check": p.check}),
+        )
         .collect();
     serde_json::json!({ "positions": positions }).to_string()
 }

@@ -170,10 +170,8 @@ fn split_resource(attributes: Vec<KeyValue>) -> (Labels, Metadata) {
 }
 
 fn scope_metadata(scope: InstrumentationScope) -> Metadata {
-    let mut metadata = vec![
-        ("scope_name".to_owned(), scope.name),
-        ("scope_version".to_owned(), scope.version),
-    ];
+    let mut metadata =
+        vec![("scope_name".to_owned(), scope.name), ("scope_version".to_owned(), scope.version)];
     metadata.extend(named(scope.attributes));
     metadata
 }

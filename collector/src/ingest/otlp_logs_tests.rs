@@ -46,7 +46,8 @@ fn an_agents_batch_is_taken_word_for_word() {
     let mut line = record("level=error x");
     line.attributes = vec![text("taffrail_cut", "9"), text("a", "b")];
     let parts = decode(request(AGENT_SCOPE, attributes, vec![line]), 1).unwrap();
-    let expected = SourceRange { source: "n/1".into(), begin: 10, end: 30, origin: 0, check: u64::MAX };
+    let expected =
+        SourceRange { source: "n/1".into(), begin: 10, end: 30, origin: 0, check: u64::MAX };
     assert_eq!(parts[0].range, Some(expected));
     let stream = &parts[0].streams[0];
     assert_eq!(stream.labels.to_string(), r#"{app="web", tier="3"}"#);
