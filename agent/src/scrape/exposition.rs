@@ -1,6 +1,6 @@
 //! Prometheus text (0.0.4) and OpenMetrics (1.0): bytes → lines, borrowed from the body.
 //!
-//! Invariants: no input panics; nothing is allocated per sample (the label buffer is used again);
+//! Invariants: no input panics; nothing is allocated per sample but for exemplars (the label buffer is used again);
 //! an error names its line and column, counted from 1, and is final for the body. Text is read as
 //! leniently as Prometheus reads it; in OpenMetrics mode every line also passes
 //! [`super::openmetrics::Rules`].

@@ -1,1 +1,3 @@
-//! Collects metrics from pods and static targets.
+//! Scrapes.
+pub mod exposition;
+pub mod openmetrics;

@@ -48,8 +48,10 @@ struct Histogram {
     bucket: Option<f64>,
     value: f64,
     count: Option<f64>,
-    sum: bool,
-    negative_sum: bool,
+    /// `_sum`, which only goes up.
+    counter_sum: bool,
+    /// `_gsum`.
+    gauge_sum: Option<f64>,
     negative_buckets: bool,
 }
 
@@ -214,11 +216,8 @@ impl Histogram {
                 self.value = value;
             }
             ("_count" | "_gcount", _) => self.count = Some(value),
-            ("_sum" | "_gsum", _) => {
-                self.sum = true;
-                // With buckets below zero a counter's sum cannot be a counter.
-                self.negative_sum |= value < 0.0 || suffix == "_sum" && self.negative_buckets;
-            }
+            ("_sum", _) => self.counter_sum = true,
+            ("_gsum", _) => self.gauge_sum = Some(value),
             _ => {}
         }
         Ok(())
@@ -231,8 +230,14 @@ impl Histogram {
         if self.count.is_some_and(|count| count != self.value) {
             return Err("a count that is not the value of the bucket le=\"+Inf\"");
         }
-        if self.sum != self.count.is_some() {
+        if (self.counter_sum || self.gauge_sum.is_some()) != self.count.is_some() {
             return Err("a sum without a count, or a count without a sum");
+        }
+        if self.counter_sum && self.negative_buckets {
+            return Err("a sum that only goes up beside buckets below zero");
+        }
+        if self.gauge_sum.is_some_and(|sum| sum < 0.0) && !self.negative_buckets {
+            return Err("a negative sum without buckets below zero");
         }
         Ok(())
     }
