@@ -185,7 +185,8 @@ fn workload(pod: &Pod) -> Owner {
     match &*owner.kind {
         "ReplicaSet" => {
             let hash = pod.labels.get("pod-template-hash").filter(|hash| !hash.is_empty());
-            let deployment = hash.and_then(|hash| owner.name.strip_suffix(&**hash)?.strip_suffix('-'));
+            let deployment =
+                hash.and_then(|hash| owner.name.strip_suffix(&**hash)?.strip_suffix('-'));
             deployment.map_or_else(|| owner.clone(), |name| named("Deployment", name))
         }
         // A CronJob names its jobs after the minute (or, before 1.21, the second) of their schedule.

@@ -59,7 +59,9 @@ pub async fn run(client: Client, node: String, mut table: Table, mut shutdown: S
         let Some(event) = event else { return };
         let failed = event.is_err();
         match &event {
-            Err(error) if !failing => tracing::warn!(%error, "pods cannot be watched, trying again"),
+            Err(error) if !failing => {
+                tracing::warn!(%error, "pods cannot be watched, trying again")
+            }
             Ok(_) if failing => tracing::info!("pods are watched again"),
             _ => {}
         }
@@ -150,7 +152,8 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         tokio::spawn(async move { axum::serve(listener, app).await });
 
-        let client = Client::try_from(kube::Config::new(url.parse().expect("URL"))).expect("client");
+        let client =
+            Client::try_from(kube::Config::new(url.parse().expect("URL"))).expect("client");
         let (table, mut pods) = Table::new(Origin::Cluster);
         let (_trigger, shutdown) = taffrail_kit::shutdown::channel();
         let watching = tokio::spawn(run(client, "node-1".into(), table, shutdown));

@@ -190,7 +190,8 @@ mod tests {
         pods.changed().await;
         assert!(pods.now().problem.is_some() && !pods.now().synced);
 
-        let list = |uid: &str| format!(r#"{{"kind":"List","items":[{{"metadata":{{"uid":"{uid}"}}}}]}}"#);
+        let list =
+            |uid: &str| format!(r#"{{"kind":"List","items":[{{"metadata":{{"uid":"{uid}"}}}}]}}"#);
         std::fs::write(&path, list("1")).expect("write");
         pods.changed().await;
         assert!(pods.now().get("1").is_some() && pods.now().problem.is_none());

@@ -83,7 +83,10 @@ impl Table {
 
     fn insert(&mut self, pod: Pod) {
         if self.pods.len() >= PODS_MAX && !self.pods.contains_key(&pod.uid) {
-            tracing::warn!(limit = PODS_MAX, "too many pods, this one is labelled by its path only");
+            tracing::warn!(
+                limit = PODS_MAX,
+                "too many pods, this one is labelled by its path only"
+            );
             return;
         }
         self.pods.insert(pod.uid.clone(), Known { pod: Arc::new(pod), deleted: None });

@@ -82,7 +82,8 @@ pub fn rules(pods: &Snapshot, kubelet_root: &Path) -> (Vec<Found>, Vec<(String, 
     for pod in pods.live() {
         let Some(text) = pod.annotations.get(ANNOTATION) else { continue };
         for (at, entry) in text.split(',').map(str::trim).filter(|e| !e.is_empty()).enumerate() {
-            let rule = if at < RULES_MAX { rule(pod, entry, kubelet_root) } else { Err(Problem::TooMany) };
+            let rule =
+                if at < RULES_MAX { rule(pod, entry, kubelet_root) } else { Err(Problem::TooMany) };
             match rule {
                 Ok(rule) => found.push(rule),
                 Err(problem) => {
@@ -245,10 +246,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let volumes = folder.path().join("pods/u-1/volumes");
         let claim = || volume("a", VolumeSource::Claim("logs-db-0".into()));
-        let problem = |found| Problem::Claim { volume: "a".into(), claim: "logs-db-0".into(), found };
+        let problem =
+            |found| Problem::Claim { volume: "a".into(), claim: "logs-db-0".into(), found };
 
         assert_eq!(resolve(pod("a", vec![claim()]), folder.path()).1, [problem(0)]);
-        for made in ["kubernetes.io~csi/pv-7/mount", "kubernetes.io~empty-dir/x", "kubernetes.io~secret/s"] {
+        for made in
+            ["kubernetes.io~csi/pv-7/mount", "kubernetes.io~empty-dir/x", "kubernetes.io~secret/s"]
+        {
             std::fs::create_dir_all(volumes.join(made)).expect("create");
         }
         let found = resolve(pod("a", vec![claim()]), folder.path()).0;

@@ -275,7 +275,8 @@ impl<'a> Lines<'a> {
     fn advance(&mut self) -> Result<Option<Line<'a>>, Fault> {
         while !self.ended {
             let start = self.at;
-            let line = if self.rules.is_some() { self.strict_line()? } else { self.lenient_line()? };
+            let line =
+                if self.rules.is_some() { self.strict_line()? } else { self.lenient_line()? };
             let Some(line) = line else { continue };
             if let Some(rules) = &mut self.rules {
                 rules
@@ -318,9 +319,10 @@ impl<'a> Lines<'a> {
         let (family, rest) = comment_name(rest)?;
         let rest = rest.trim_start_matches([' ', '\t']);
         match word {
-            "TYPE" => {
-                Some(Line::Type { family, declared: FamilyType::from_name(rest).unwrap_or_default() })
-            }
+            "TYPE" => Some(Line::Type {
+                family,
+                declared: FamilyType::from_name(rest).unwrap_or_default(),
+            }),
             "HELP" => Some(Line::Help { family, text: rest }),
             _ => None,
         }

@@ -42,7 +42,13 @@ fn text_is_read_as_prometheus_reads_it() {
         ("a{b=\"x\\\"y\\\\z\\nq\\t\"} +Inf\n", "a", &[("b", "x\"y\\z\nq\\t")], f64::INFINITY, None),
         ("a{b=\"grün # }\"} 0x\n", "", &[], 0.0, None),
         ("{\"my.metric\",\"a.b\"=\"c\"} 4\n", "my.metric", &[("a.b", "c")], 4.0, None),
-        ("# TYPE a counter\n#\n# anything\n\n a 123456789012345\n", "a", &[], 123456789012345.0, None),
+        (
+            "# TYPE a counter\n#\n# anything\n\n a 123456789012345\n",
+            "a",
+            &[],
+            123456789012345.0,
+            None,
+        ),
     ];
     for (text, name, labels, value, timestamp) in cases {
         if name.is_empty() {
@@ -130,7 +136,10 @@ fn open_metrics_rules_beyond_the_suite() {
         ("# TYPE a gauge\na{b=\"1\"} 1\na{b=\"2\"} 1\na{b=\"1\"} 2\n# EOF\n", false),
         ("# TYPE a counter\na_total 1 # {x=\"y\"} 1 1\n# EOF\n", true),
         ("# TYPE a counter\na_total 1 5 # {x=\"y\"} 1 1.5\n# EOF\n", true),
-        ("# TYPE a_seconds gauge\n# UNIT a_seconds seconds\na_seconds{b=\"1\",c=\"2\"} 1\n# EOF\n", true),
+        (
+            "# TYPE a_seconds gauge\n# UNIT a_seconds seconds\na_seconds{b=\"1\",c=\"2\"} 1\n# EOF\n",
+            true,
+        ),
         ("# TYPE a info\na_info{v=\"1\"} 1\na_info{v=\"2\"} 1\n# EOF\n", true),
         ("{\"a.b\",c=\"d\"} 1\n# EOF\n", true),
     ];
@@ -175,7 +184,9 @@ fn recorded_kubelet_bodies_are_read() {
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/fixtures")),
         PathBuf::from,
     );
-    for (file, at_least) in [("k136/kubelet_metrics_cadvisor.txt.gz", 500), ("k120/kubelet_metrics.txt.gz", 500)] {
+    for (file, at_least) in
+        [("k136/kubelet_metrics_cadvisor.txt.gz", 500), ("k120/kubelet_metrics.txt.gz", 500)]
+    {
         let path = folder.join("kubernetes").join(file);
         let Ok(packed) = std::fs::File::open(&path) else {
             eprintln!("SKIPPED: {} not found", path.display());

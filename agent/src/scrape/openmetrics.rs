@@ -289,7 +289,9 @@ fn check_value(declared: FamilyType, suffix: &str, sample: &SampleLine<'_>) -> R
     if value < 0.0 && counts {
         return Err("a negative value where something is counted");
     }
-    if matches!(suffix, "_bucket" | "_count" | "_gcount") && value.is_finite() && value.fract() != 0.0
+    if matches!(suffix, "_bucket" | "_count" | "_gcount")
+        && value.is_finite()
+        && value.fract() != 0.0
     {
         return Err("a count that is not whole");
     }
@@ -304,7 +306,8 @@ fn check_value(declared: FamilyType, suffix: &str, sample: &SampleLine<'_>) -> R
         _ => {}
     }
     let buckets = matches!(declared, FamilyType::Histogram | FamilyType::GaugeHistogram);
-    let may = buckets && suffix == "_bucket" || declared == FamilyType::Counter && suffix == "_total";
+    let may =
+        buckets && suffix == "_bucket" || declared == FamilyType::Counter && suffix == "_total";
     if sample.exemplar && !may {
         return Err("an exemplar on something else than a bucket or a counter's total");
     }
