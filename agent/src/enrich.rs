@@ -15,6 +15,7 @@ use taffrail_model::limits::{LABEL_NAME_BYTES_MAX, LABEL_VALUE_BYTES_MAX, STREAM
 use tokio::time::Instant;
 
 use crate::pods::{Origin, Owner, Pod, Pods};
+use crate::tail::{FileKind, Labeler, Labeling, LogStream};
 
 /// Names that only the agent gives. `instance`, `le`, `quantile` and `__name__` belong to metrics,
 /// `detected_level` to lines.
@@ -43,6 +44,8 @@ pub const RESERVED: [&str; 18] = [
 const WAIT_FOR_POD: Duration = Duration::from_secs(10);
 /// How long files wait for the first list of pods before they are labelled by their paths.
 const WAIT_FOR_LIST: Duration = Duration::from_secs(30);
+/// Most files whose labels are kept ready; when there are more, they are made anew.
+const MADE_MAX: usize = 20_000;
 /// Most unknown pods that are waited for at once; beyond, files are labelled by their paths.
 const WAITING_MAX: usize = 10_000;
 
@@ -155,7 +158,7 @@ pub fn path_labels(place: &Place, file: &FileKind, stream: LogStream) -> Labels 
             gather_app(&mut gathered, namespace, app);
         }
         FileKind::Plain { path } => {
-            let stem = path.file_stem().map(|s| s.to_string_lossy()).unwrap_or_default();
+            let stem = Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
             gathered.set("app", &stem);
             gathered.set("service_name", &stem);
             gathered.set("job", "files");
@@ -166,16 +169,20 @@ pub fn path_labels(place: &Place, file: &FileKind, stream: LogStream) -> Labels 
 }
 
 fn gather_file(gathered: &mut Gathered, file: &FileKind, stream: LogStream) {
-    let filename = |path: &Path| path.to_string_lossy().into_owned();
     match file {
         FileKind::Container { container, .. } => gathered.set("container", container),
         FileKind::Volume { volume, path, .. } => {
             gathered.set("volume", volume);
-            gathered.set("filename", &filename(path));
+            gathered.set("filename", path);
         }
-        FileKind::Plain { path } => gathered.set("filename", &filename(path)),
+        FileKind::Plain { path } => gathered.set("filename", path),
     }
-    gathered.set("stream", stream.name());
+    let stream = match stream {
+        LogStream::Stdout => "stdout",
+        LogStream::Stderr => "stderr",
+        LogStream::File => "file",
+    };
+    gathered.set("stream", stream);
 }
 
 /// What a pod is a part of: the thing that a person deployed, not what a controller made of it.
@@ -208,24 +215,60 @@ fn workload(pod: &Pod) -> Owner {
 }
 
 /// The function that gives a file its labels. It says [`Labeling::Wait`] for some seconds while the
-/// pod may still become known; then it gives what the path tells.
+/// pod may still become known; then it gives what the path tells. It is asked for each batch and
+/// makes labels only when the pod has changed.
 #[must_use]
 pub fn labeler(place: Place, pods: Pods) -> Labeler {
     let waiting = Waiting { start: Instant::now(), since: Mutex::new(HashMap::new()) };
+    let made = Mutex::new(HashMap::<FileKind, Made>::new());
     Arc::new(move |file: &FileKind, stream: LogStream| {
         let (FileKind::Container { uid, .. } | FileKind::Volume { uid, .. }) = file else {
             return Labeling::Ready(path_labels(&place, file, stream));
         };
         let now = pods.now();
-        if let Some(pod) = now.get(uid) {
-            waiting.forget(uid);
-            return Labeling::Ready(stream_labels(&place, pod, file, stream));
+        let Some(pod) = now.get(uid) else {
+            if now.origin != Origin::None && waiting.longer(uid, now.synced) {
+                return Labeling::Wait;
+            }
+            return Labeling::Ready(path_labels(&place, file, stream));
+        };
+        let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(labels) = made.get(file).and_then(|made| made.labels(pod, stream)) {
+            return Labeling::Ready(labels);
         }
-        if now.origin != Origin::None && waiting.longer(uid, now.synced) {
-            return Labeling::Wait;
+        waiting.forget(uid);
+        if made.len() >= MADE_MAX {
+            made.clear();
         }
-        Labeling::Ready(path_labels(&place, file, stream))
+        let labels = stream_labels(&place, pod, file, stream);
+        let entry = made.entry(file.clone()).or_insert_with(|| Made::new(pod));
+        entry.keep(pod, stream, &labels);
+        Labeling::Ready(labels)
     })
+}
+
+/// The labels of a file's streams, as long as its pod is the same object.
+struct Made {
+    pod: Arc<Pod>,
+    streams: [Option<Labels>; 3],
+}
+
+impl Made {
+    fn new(pod: &Arc<Pod>) -> Self {
+        Self { pod: pod.clone(), streams: [None, None, None] }
+    }
+
+    fn labels(&self, pod: &Arc<Pod>, stream: LogStream) -> Option<Labels> {
+        let same = Arc::ptr_eq(&self.pod, pod);
+        self.streams[stream as usize].clone().filter(|_| same)
+    }
+
+    fn keep(&mut self, pod: &Arc<Pod>, stream: LogStream, labels: &Labels) {
+        if !Arc::ptr_eq(&self.pod, pod) {
+            *self = Self::new(pod);
+        }
+        self.streams[stream as usize] = Some(labels.clone());
+    }
 }
 
 /// Since when the pods that are not known are asked for.
@@ -262,74 +305,3 @@ impl Waiting {
 #[cfg(test)]
 #[path = "enrich_tests.rs"]
 mod tests;
-
-/// What a file holds.
-#[derive(Clone, Debug)]
-pub enum FileKind {
-    /// Output of a container.
-    Container {
-        /// Namespace.
-        namespace: String,
-        /// Pod.
-        pod: String,
-        /// uid in the path.
-        uid: String,
-        /// Container.
-        container: String,
-        /// Restart.
-        restart: u32,
-    },
-    /// A log file of a volume.
-    Volume {
-        /// Namespace.
-        namespace: String,
-        /// Pod.
-        pod: String,
-        /// uid in the path.
-        uid: String,
-        /// Volume.
-        volume: String,
-        /// Path.
-        path: std::path::PathBuf,
-    },
-    /// Any file.
-    Plain {
-        /// Path.
-        path: std::path::PathBuf,
-    },
-}
-
-/// Which stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogStream {
-    /// stdout
-    Stdout,
-    /// stderr
-    Stderr,
-    /// file
-    File,
-}
-
-impl LogStream {
-    /// Name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-            Self::File => "file",
-        }
-    }
-}
-
-/// Labels, or not yet.
-#[derive(Clone, Debug)]
-pub enum Labeling {
-    /// Labels.
-    Ready(Labels),
-    /// Not yet.
-    Wait,
-}
-
-/// Gives labels.
-pub type Labeler = Arc<dyn Fn(&FileKind, LogStream) -> Labeling + Send + Sync>;

@@ -114,9 +114,14 @@ async fn a_file_waits_for_its_pod_but_not_for_ever() {
     table.apply(Event::Listed(vec![]), Instant::now());
     assert!(matches!(ask("u"), Labeling::Wait), "the pod may still come");
     tokio::time::advance(WAIT_FOR_POD / 2).await;
-    table.apply(Event::Applied(pod(&[("app", "known")], None)), Instant::now());
-    let Labeling::Ready(labels) = ask("u") else { panic!("the pod is known") };
-    assert_eq!(labels.get("app"), Some("known"));
+    table.apply(Event::Applied(pod(&[("app", "known")], None).into()), Instant::now());
+    for app in ["known", "changed"] {
+        table.apply(Event::Applied(pod(&[("app", app)], None).into()), Instant::now());
+        for _ in 0..2 {
+            let Labeling::Ready(labels) = ask("u") else { panic!("the pod is known") };
+            assert_eq!((labels.get("app"), labels.get("stream")), (Some(app), Some("stdout")));
+        }
+    }
 
     assert!(matches!(ask("unknown"), Labeling::Wait));
     tokio::time::advance(WAIT_FOR_POD).await;

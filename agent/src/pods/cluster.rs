@@ -60,7 +60,7 @@ pub async fn run(client: Client, node: String, mut table: Table, mut shutdown: S
         let failed = event.is_err();
         match &event {
             Err(error) if !failing => {
-                tracing::warn!(%error, "pods cannot be watched, trying again")
+                tracing::warn!(%error, "pods cannot be watched, trying again");
             }
             Ok(_) if failing => tracing::info!("pods are watched again"),
             _ => {}
@@ -87,7 +87,7 @@ fn translate(
             None
         }
         Ok(watcher::Event::InitDone) => Some(Event::Listed(std::mem::take(listed))),
-        Ok(watcher::Event::Apply(pod)) => convert(pod).map(Event::Applied),
+        Ok(watcher::Event::Apply(pod)) => convert(pod).map(|pod| Event::Applied(pod.into())),
         Ok(watcher::Event::Delete(pod)) => pod.uid().map(Event::Deleted),
         Err(error) => Some(Event::Failed(error.to_string())),
     }

@@ -10,6 +10,7 @@
 pub mod cluster;
 pub mod file;
 pub mod object;
+pub mod source;
 pub mod table;
 pub mod volumes;
 

@@ -25,7 +25,7 @@ pub enum Event {
     /// These are all the pods there are.
     Listed(Vec<Pod>),
     /// A pod is new or has changed.
-    Applied(Pod),
+    Applied(Arc<Pod>),
     /// The pod with this uid is gone.
     Deleted(String),
     /// The source does not answer.
@@ -64,7 +64,7 @@ impl Table {
                         known.deleted.get_or_insert(now);
                     }
                 }
-                pods.into_iter().for_each(|pod| self.insert(pod));
+                pods.into_iter().for_each(|pod| self.insert(pod.into()));
                 synced = true;
             }
             Event::Applied(pod) => self.insert(pod),
@@ -81,7 +81,7 @@ impl Table {
         self.publish(synced, problem);
     }
 
-    fn insert(&mut self, pod: Pod) {
+    fn insert(&mut self, pod: Arc<Pod>) {
         if self.pods.len() >= PODS_MAX && !self.pods.contains_key(&pod.uid) {
             tracing::warn!(
                 limit = PODS_MAX,
@@ -89,7 +89,7 @@ impl Table {
             );
             return;
         }
-        self.pods.insert(pod.uid.clone(), Known { pod: Arc::new(pod), deleted: None });
+        self.pods.insert(pod.uid.clone(), Known { pod, deleted: None });
     }
 
     fn publish(&self, synced: bool, problem: Option<String>) {
@@ -126,7 +126,7 @@ mod tests {
         assert!(!pods.now().synced);
         table.apply(Event::Listed(vec![pod("1", "a"), pod("2", "b")]), Instant::now());
         assert!(pods.now().synced);
-        table.apply(Event::Applied(pod("3", "c")), Instant::now());
+        table.apply(Event::Applied(pod("3", "c").into()), Instant::now());
         table.apply(Event::Deleted("1".into()), Instant::now());
         assert_eq!(live(&pods), ["b", "c"]);
         assert!(pods.now().get("1").is_some());
@@ -143,7 +143,7 @@ mod tests {
     async fn static_pods_are_found_by_their_hash_and_live_once() {
         let (mut table, pods) = Table::new(Origin::Cluster);
         let mirror = Pod { config_hash: Some("hash".into()), ..pod("1", "static") };
-        table.apply(Event::Applied(mirror), Instant::now());
+        table.apply(Event::Applied(mirror.into()), Instant::now());
         assert_eq!(pods.now().get("hash").map(|p| p.name.clone()), Some("static".into()));
         assert_eq!(pods.now().get("1").map(|p| p.folder_uid().to_owned()), Some("hash".into()));
         assert_eq!(live(&pods), ["static"]);

@@ -7,9 +7,12 @@
 //! guessed: a claim is found only when it is the pod's only one, because its folder carries the name
 //! of the persistent volume, which the pod does not know.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Pod, Snapshot, Volume, VolumeSource};
+use super::{Pod, Pods, Snapshot, Volume, VolumeSource};
+use crate::tail::{RuleKind, VolumeRule, VolumeRules};
 
 /// The annotation.
 pub const ANNOTATION: &str = "taffrail.dev/log-volumes";
@@ -26,23 +29,6 @@ const NOT_CLAIMS: [&str; 5] = [
     "kubernetes.io~projected",
     "kubernetes.io~downward-api",
 ];
-
-/// Files of one volume that are logs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Namespace of the pod.
-    pub namespace: String,
-    /// Name of the pod.
-    pub pod: String,
-    /// The uid in the names of the pod's folders.
-    pub uid: String,
-    /// Name of the volume in the pod.
-    pub volume: String,
-    /// The volume's folder on the node.
-    pub root: PathBuf,
-    /// Which files below it, as a pattern without a slash at its start.
-    pub glob: String,
-}
 
 /// Why a volume's logs are not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,10 +60,45 @@ pub enum Problem {
     TooMany,
 }
 
+/// What cannot be read at the moment, by pod. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Problems(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl Problems {
+    /// The problems, the pod's `namespace/name` before each.
+    #[must_use]
+    pub fn now(&self) -> BTreeMap<String, String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, found: Vec<(String, Problem)>) {
+        let found: BTreeMap<String, String> =
+            found.into_iter().map(|(pod, problem)| (pod, problem.to_string())).collect();
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (pod, problem) in found.iter().filter(|(pod, p)| known.get(*pod) != Some(*p)) {
+            tracing::warn!(pod, problem, "a volume's logs are not read");
+        }
+        *known = found;
+    }
+}
+
+/// The function that gives the rules of the moment, and what it could not resolve.
+#[must_use]
+pub fn provider(pods: Pods, kubelet_root: PathBuf) -> (VolumeRules, Problems) {
+    let problems = Problems::default();
+    let told = problems.clone();
+    let provide = move || {
+        let (found, problems) = rules(&pods.now(), &kubelet_root);
+        told.replace(problems);
+        found
+    };
+    (Arc::new(provide), problems)
+}
+
 /// All rules of the pods that exist, and what could not be resolved, with the pod's name. Lists
 /// folders of the pods that carry the annotation.
 #[must_use]
-pub fn rules(pods: &Snapshot, kubelet_root: &Path) -> (Vec<Found>, Vec<(String, Problem)>) {
+pub fn rules(pods: &Snapshot, kubelet_root: &Path) -> (Vec<VolumeRule>, Vec<(String, Problem)>) {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for pod in pods.live() {
         let Some(text) = pod.annotations.get(ANNOTATION) else { continue };
@@ -99,7 +120,7 @@ pub fn rules(pods: &Snapshot, kubelet_root: &Path) -> (Vec<Found>, Vec<(String, 
     (found, problems)
 }
 
-fn rule(pod: &Pod, entry: &str, kubelet_root: &Path) -> Result<Found, Problem> {
+fn rule(pod: &Pod, entry: &str, kubelet_root: &Path) -> Result<VolumeRule, Problem> {
     let (name, glob) = entry.split_once(':').unwrap_or((entry, DEFAULT_GLOB));
     let (name, glob) = (name.trim(), glob.trim().trim_start_matches('/'));
     let glob = if glob.is_empty() { DEFAULT_GLOB } else { glob };
@@ -108,14 +129,13 @@ fn rule(pod: &Pod, entry: &str, kubelet_root: &Path) -> Result<Found, Problem> {
     }
     let volume = pod.volumes.iter().find(|volume| volume.name == name);
     let volume = volume.ok_or_else(|| Problem::NoVolume(name.to_owned()))?;
-    Ok(Found {
+    let kind = RuleKind::Volume {
         namespace: pod.namespace.clone(),
         pod: pod.name.clone(),
         uid: pod.folder_uid().to_owned(),
         volume: name.to_owned(),
-        root: folder(pod, volume, kubelet_root)?,
-        glob: glob.to_owned(),
-    })
+    };
+    Ok(VolumeRule { root: folder(pod, volume, kubelet_root)?, glob: glob.to_owned(), kind })
 }
 
 fn folder(pod: &Pod, volume: &Volume, kubelet_root: &Path) -> Result<PathBuf, Problem> {
@@ -193,11 +213,12 @@ mod tests {
 
     fn resolve(pod: Pod, root: &Path) -> (Vec<(PathBuf, String)>, Vec<Problem>) {
         let (mut table, pods) = Table::new(Origin::File);
-        table.apply(Event::Applied(pod), tokio::time::Instant::now());
+        table.apply(Event::Applied(pod.into()), tokio::time::Instant::now());
         let (found, problems) = rules(&pods.now(), root);
-        let short = |f: Found| {
-            assert_eq!((&*f.namespace, &*f.pod, &*f.uid), ("shop", "web", "u-1"));
-            (f.root, f.glob)
+        let short = |rule: VolumeRule| {
+            let RuleKind::Volume { namespace, pod, uid, .. } = rule.kind else { panic!("a pod's") };
+            assert_eq!((&*namespace, &*pod, &*uid), ("shop", "web", "u-1"));
+            (rule.root, rule.glob)
         };
         (found.into_iter().map(short).collect(), problems.into_iter().map(|p| p.1).collect())
     }

@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use super::*;
 
 /// Name, labels, value and time of every sample of a body.
-type Samples = Vec<(String, Vec<(String, String)>, f64, Option<Millis>)>;
+type Samples = Vec<Sample>;
+type Sample = (String, Vec<(String, String)>, f64, Option<Millis>);
+/// A text and what is expected of it; without a name that it is refused.
+type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)], f64, Option<i64>);
 
 fn samples(body: &[u8], format: Format) -> Result<Samples, ParseError> {
     let mut lines = Lines::new(body, format)?;
@@ -20,7 +23,7 @@ fn samples(body: &[u8], format: Format) -> Result<Samples, ParseError> {
     Ok(found)
 }
 
-fn one(text: &str) -> Option<(String, Vec<(String, String)>, f64, Option<Millis>)> {
+fn one(text: &str) -> Option<Sample> {
     let mut all = samples(text.as_bytes(), Format::Text).expect(text);
     assert!(all.len() <= 1, "{text}");
     all.pop()
@@ -32,7 +35,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 
 #[test]
 fn text_is_read_as_prometheus_reads_it() {
-    let cases: &[(&str, &str, &[(&str, &str)], f64, Option<i64>)] = &[
+    let cases: &[Case] = &[
         ("a 1\n", "a", &[], 1.0, None),
         ("a 1", "a", &[], 1.0, None),
         ("a\t1\t\n", "a", &[], 1.0, None),

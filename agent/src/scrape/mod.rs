@@ -216,7 +216,7 @@ impl Scraper {
             if at >= TARGETS_MAX {
                 problems.insert(target.url, format!("more than {TARGETS_MAX} targets"));
             } else if !self.workers.contains_key(&target.key())
-                && let Err(error) = self.start(target.clone())
+                && let Err(error) = self.start(&target)
             {
                 problems.insert(target.url, error.to_string());
             }
@@ -229,7 +229,7 @@ impl Scraper {
         *known = problems;
     }
 
-    fn start(&mut self, target: Target) -> Result<(), fetch::Error> {
+    fn start(&mut self, target: &Target) -> Result<(), fetch::Error> {
         let worker = Worker::new(target.clone(), self.shared.clone())?;
         let labels = target.labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
         let status = TargetStatus {

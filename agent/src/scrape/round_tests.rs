@@ -18,7 +18,7 @@ fn points(outcome: &[Bytes]) -> Vec<String> {
         .into_iter()
         .filter(|(labels, ..)| !REPORT.contains(&labels.get("__name__").expect("a name")))
         .map(|(labels, ts, value)| {
-            let value = value.map_or("stale".to_owned(), |v| v.to_string());
+            let value = value.map_or_else(|| "stale".to_owned(), |v| v.to_string());
             let name = labels.get("__name__").unwrap_or_default().to_owned();
             format!("{name}{} {value} @{ts}", labels.filtered(own))
         })

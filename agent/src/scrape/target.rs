@@ -155,7 +155,7 @@ pub fn of_settings(place: &Place, section: &Node) -> Result<Vec<Target>, Vec<(At
 }
 
 fn of_item(place: &Place, item: &Node) -> Result<Target, (At, String)> {
-    let entries = item.as_map().ok_or((item.at, "expected {url, labels}".to_owned()))?;
+    let entries = item.as_map().ok_or_else(|| (item.at, "expected {url, labels}".to_owned()))?;
     let mut url = None;
     let mut labels = vec![("cluster", &*place.cluster), ("node", &*place.node), ("job", "static")];
     for entry in entries {
@@ -163,8 +163,8 @@ fn of_item(place: &Place, item: &Node) -> Result<Target, (At, String)> {
             "url" => url = entry.node.as_text().map(|text| (text, entry.node.at)),
             "labels" => {
                 let own = entry.node.as_map();
-                let own =
-                    own.ok_or((entry.node.at, "labels must be names and values".to_owned()))?;
+                let own = own
+                    .ok_or_else(|| (entry.node.at, "labels must be names and values".to_owned()))?;
                 for label in own {
                     let value = label.node.as_text().unwrap_or_default();
                     if !is_valid_name(&label.key) || label.key == "__name__" || value.is_empty() {
@@ -179,7 +179,7 @@ fn of_item(place: &Place, item: &Node) -> Result<Target, (At, String)> {
             }
         }
     }
-    let (url, at) = url.ok_or((item.at, "a target needs a url".to_owned()))?;
+    let (url, at) = url.ok_or_else(|| (item.at, "a target needs a url".to_owned()))?;
     let instance = instance(url)
         .ok_or_else(|| (at, format!("{url:?} is not a URL; expected http://HOST:PORT/metrics")))?;
     let set = Labels::from_pairs([("instance", &*instance)].into_iter().chain(labels));

@@ -51,7 +51,7 @@ impl Store {
             for (labels, _, value) in decode(&[frame.into()]) {
                 let name = labels.get("__name__").expect("a name").to_owned();
                 let keep = |name: &str| ["job", "exported_job", "pod"].contains(&name);
-                let value = value.map_or("stale".to_owned(), |value| value.to_string());
+                let value = value.map_or_else(|| "stale".to_owned(), |v| v.to_string());
                 all.push(format!("{name}{} {value}", labels.filtered(keep)));
             }
             own.1.notify_one();
