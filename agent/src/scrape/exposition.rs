@@ -9,10 +9,11 @@
 
 use std::borrow::Cow;
 
-use taffrail_model::MetricKind;
 use taffrail_model::limits::STREAM_LABELS_MAX;
 use taffrail_model::time::Millis;
 
+use super::comment;
+use super::line::{Format, LabelRef, Line, ParseError, Problem, SampleLine, Text};
 use super::openmetrics::Rules;
 
 /// Milliseconds beyond which a timestamp is surely not one (the year 287396).
@@ -21,216 +22,6 @@ const MILLIS_MAX: f64 = 9.0e15;
 /// The most that names and values of an exemplar's labels may hold together, in characters
 /// (OpenMetrics, section "Exemplars").
 const EXEMPLAR_CHARS_MAX: usize = 128;
-
-/// Which of the two formats a body is written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// Prometheus text 0.0.4 (and 1.0.0, which adds quoted names).
-    Text,
-    /// OpenMetrics 1.0.
-    OpenMetrics,
-}
-
-impl Format {
-    /// The format that a `Content-Type` announces. What is not known is read as text, as
-    /// Prometheus 2 did: many small exporters send no type, or a wrong one.
-    #[must_use]
-    pub fn of_content_type(value: &str) -> Self {
-        let essence = value.split(';').next().unwrap_or_default().trim();
-        if essence.eq_ignore_ascii_case("application/openmetrics-text") {
-            Self::OpenMetrics
-        } else {
-            Self::Text
-        }
-    }
-}
-
-/// What a `# TYPE` line declares.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FamilyType {
-    /// Not declared, `unknown` or `untyped`.
-    #[default]
-    Unknown,
-    /// Only goes up.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// Cumulative buckets that only go up.
-    Histogram,
-    /// Buckets that also go down.
-    GaugeHistogram,
-    /// Quantiles.
-    Summary,
-    /// Constant labels.
-    Info,
-    /// One boolean a state.
-    StateSet,
-}
-
-impl FamilyType {
-    /// Reads the word of a `# TYPE` line.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        if name == "gaugehistogram" {
-            return Some(Self::GaugeHistogram);
-        }
-        MetricKind::from_name(name).map(|kind| match kind {
-            MetricKind::Unknown => Self::Unknown,
-            MetricKind::Counter => Self::Counter,
-            MetricKind::Gauge => Self::Gauge,
-            MetricKind::Histogram => Self::Histogram,
-            MetricKind::Summary => Self::Summary,
-            MetricKind::Info => Self::Info,
-            MetricKind::StateSet => Self::StateSet,
-        })
-    }
-
-    /// The kind that is stored. A gauge histogram's parts are gauges: no rate of them makes sense.
-    #[must_use]
-    pub fn kind(self) -> MetricKind {
-        match self {
-            Self::Unknown => MetricKind::Unknown,
-            Self::Counter => MetricKind::Counter,
-            Self::Gauge | Self::GaugeHistogram => MetricKind::Gauge,
-            Self::Histogram => MetricKind::Histogram,
-            Self::Summary => MetricKind::Summary,
-            Self::Info => MetricKind::Info,
-            Self::StateSet => MetricKind::StateSet,
-        }
-    }
-
-    /// What may follow the family's name in the name of one of its samples.
-    #[must_use]
-    pub fn suffixes(self) -> &'static [&'static str] {
-        match self {
-            Self::Counter => &["_total", "_created"],
-            Self::Summary => &["", "_count", "_sum", "_created"],
-            Self::Histogram => &["_count", "_sum", "_bucket", "_created"],
-            Self::GaugeHistogram => &["_gcount", "_gsum", "_bucket"],
-            Self::Info => &["_info"],
-            Self::Unknown | Self::Gauge | Self::StateSet => &[""],
-        }
-    }
-}
-
-/// Why a body cannot be read, and where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}, column {column}: {problem}")]
-pub struct ParseError {
-    /// Line, from 1.
-    pub line: usize,
-    /// Byte of the line, from 1.
-    pub column: usize,
-    /// What is wrong there.
-    pub problem: Problem,
-}
-
-/// What is wrong with a line.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    /// The body is not UTF-8.
-    #[error("not UTF-8")]
-    NotUtf8,
-    /// The grammar asks for something else here.
-    #[error("expected {0}")]
-    Expected(&'static str),
-    /// A label comes twice, or is the one that holds the metric's name.
-    #[error("label {0:?} comes twice")]
-    DuplicateLabel(String),
-    /// More labels than a series may have.
-    #[error("more than {STREAM_LABELS_MAX} labels")]
-    TooManyLabels,
-    /// The grammar is kept, a rule of OpenMetrics is not.
-    #[error("OpenMetrics forbids it: {0}")]
-    Forbidden(&'static str),
-}
-
-/// A problem at a byte of the body, before line and column are counted.
-pub(super) struct Fault {
-    at: usize,
-    problem: Problem,
-}
-
-/// One label of a sample as it stands in the body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LabelRef<'a> {
-    name: Text<'a>,
-    value: Text<'a>,
-}
-
-impl<'a> LabelRef<'a> {
-    /// The label's name.
-    #[must_use]
-    pub fn name(&self) -> Cow<'a, str> {
-        self.name.get()
-    }
-
-    /// The label's value without its escapes.
-    #[must_use]
-    pub fn value(&self) -> Cow<'a, str> {
-        self.value.get()
-    }
-}
-
-/// A piece of the body that may hold backslash escapes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Text<'a> {
-    raw: &'a str,
-    escaped: bool,
-}
-
-impl<'a> Text<'a> {
-    fn plain(raw: &'a str) -> Self {
-        Self { raw, escaped: false }
-    }
-
-    fn get(self) -> Cow<'a, str> {
-        if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
-    }
-}
-
-/// One sample of a body. Its labels are in [`Lines::labels`] until the next line is read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SampleLine<'a> {
-    /// Name and labels exactly as written: the same text means the same series.
-    pub series: &'a str,
-    /// The metric's name.
-    pub name: Cow<'a, str>,
-    /// The value.
-    pub value: f64,
-    /// The time that the target gives, if it does.
-    pub timestamp: Option<Millis>,
-    /// Whether an exemplar follows (it is read and left out).
-    pub exemplar: bool,
-}
-
-/// One line that means something.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Line<'a> {
-    /// A sample.
-    Sample(SampleLine<'a>),
-    /// `# TYPE`.
-    Type {
-        /// Name of the family.
-        family: Cow<'a, str>,
-        /// Its type.
-        declared: FamilyType,
-    },
-    /// `# HELP`, with its escapes.
-    Help {
-        /// Name of the family.
-        family: Cow<'a, str>,
-        /// The text.
-        text: &'a str,
-    },
-    /// `# UNIT`.
-    Unit {
-        /// Name of the family.
-        family: Cow<'a, str>,
-        /// The unit; may be empty.
-        unit: &'a str,
-    },
-}
 
 /// Reads a body line by line.
 pub struct Lines<'a> {
@@ -312,20 +103,9 @@ impl<'a> Lines<'a> {
 
     fn lenient_comment(&mut self) -> Option<Line<'a>> {
         let end = self.end_of_line();
-        let text = self.text[self.at + 1..end].trim_matches([' ', '\t', '\r']);
+        let text = &self.text[self.at + 1..end];
         self.at = (end + 1).min(self.bytes.len());
-        let (word, rest) = text.split_once([' ', '\t'])?;
-        let rest = rest.trim_start_matches([' ', '\t']);
-        let (family, rest) = comment_name(rest)?;
-        let rest = rest.trim_start_matches([' ', '\t']);
-        match word {
-            "TYPE" => Some(Line::Type {
-                family,
-                declared: FamilyType::from_name(rest).unwrap_or_default(),
-            }),
-            "HELP" => Some(Line::Help { family, text: rest }),
-            _ => None,
-        }
+        comment::lenient(text)
     }
 
     /// A line of OpenMetrics: one space where a space may be, nothing that means nothing.
@@ -352,7 +132,7 @@ impl<'a> Lines<'a> {
             self.ended = true;
             return Ok(None);
         }
-        let line = strict_comment(text)
+        let line = comment::strict(text)
             .ok_or_else(|| self.expected("# HELP, # TYPE, # UNIT or # EOF with all their parts"))?;
         self.at = (end + 1).min(self.bytes.len());
         Ok(Some(line))
@@ -604,40 +384,10 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// `# WORD name rest` with single spaces. `None` when a part is missing.
-fn strict_comment(text: &str) -> Option<Line<'_>> {
-    let (word, rest) = text.strip_prefix("# ")?.split_once(' ')?;
-    let (family, rest) = comment_name(rest)?;
-    let rest = rest.strip_prefix(' ')?;
-    match word {
-        "HELP" => Some(Line::Help { family, text: rest }),
-        "UNIT" => Some(Line::Unit { family, unit: rest }),
-        "TYPE" if rest == "untyped" => None,
-        "TYPE" => Some(Line::Type { family, declared: FamilyType::from_name(rest)? }),
-        _ => None,
-    }
-}
-
-/// The family's name at the start of what follows `HELP` or `TYPE`, and the rest.
-fn comment_name(text: &str) -> Option<(Cow<'_, str>, &str)> {
-    if let Some(inner) = text.strip_prefix('"') {
-        let mut from = 0;
-        loop {
-            let found = from + inner[from..].find(['"', '\\'])?;
-            if inner.as_bytes()[found] == b'"' {
-                let name = Text { raw: &inner[..found], escaped: inner[..found].contains('\\') };
-                return Some((name.get(), &inner[found + 1..]));
-            }
-            // The escaped character may be longer than a byte.
-            from = found + 1 + inner[found + 1..].chars().next()?.len_utf8();
-        }
-    }
-    let end = text.find([' ', '\t']).unwrap_or(text.len());
-    let (name, rest) = text.split_at(end);
-    let mut bytes = name.bytes();
-    let good = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_' || b == b':')
-        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':');
-    good.then_some((Cow::Borrowed(name), rest))
+/// A problem at a byte of the body, before line and column are counted.
+struct Fault {
+    at: usize,
+    problem: Problem,
 }
 
 fn parse_value(token: &str) -> Option<f64> {
@@ -654,25 +404,6 @@ fn parse_seconds(token: &str) -> Option<Millis> {
     let millis: f64 = token.parse::<f64>().ok()? * 1000.0;
     // The comparison is false for NaN.
     (millis.abs() < MILLIS_MAX).then(|| millis.round() as Millis)
-}
-
-/// Resolves `\\`, `\"` and `\n`; any other backslash stands for itself.
-fn unescape(raw: &str) -> String {
-    let mut out = String::with_capacity(raw.len());
-    let mut chars = raw.chars();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            out.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('n') => out.push('\n'),
-            Some(c @ ('\\' | '"')) => out.push(c),
-            Some(c) => out.extend(['\\', c]),
-            None => out.push('\\'),
-        }
-    }
-    out
 }
 
 fn locate(body: &[u8], fault: &Fault) -> ParseError {

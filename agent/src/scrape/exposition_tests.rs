@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
+use crate::scrape::line::FamilyType;
 
 /// Name, labels, value and time of every sample of a body.
 type Samples = Vec<Sample>;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::Uri;
 use taffrail_kit::http::{self as kit_http, Client};
 
-use super::exposition::Format;
+use super::line::Format;
 
 /// What is asked for when the target may choose.
 const ACCEPT_BOTH: &str = "application/openmetrics-text;version=1.0.0;q=0.6,\

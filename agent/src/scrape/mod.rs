@@ -9,9 +9,11 @@
 //! [`exposition`], [`series`], [`round`] and [`encode`] is pure; [`fetch`], [`send`] and the workers
 //! move things.
 
+mod comment;
 pub mod encode;
 pub mod exposition;
 pub mod fetch;
+pub mod line;
 pub mod openmetrics;
 pub mod round;
 pub mod send;

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use taffrail_model::time::Millis;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::exposition::{FamilyType, LabelRef, Line, SampleLine};
+use super::line::{FamilyType, LabelRef, Line, SampleLine};
 
 /// A rule that was broken, in words.
 type Rule = &'static str;

@@ -11,7 +11,8 @@ use taffrail_model::time::Millis;
 use taffrail_model::{Labels, MetricKind};
 
 use super::encode::{Encoder, resource};
-use super::exposition::{FamilyType, Format, Line, Lines, ParseError};
+use super::exposition::Lines;
+use super::line::{FamilyType, Format, Line, ParseError};
 use super::series::{Dropped, SeriesCache};
 
 /// The series that each round writes about itself.

@@ -15,7 +15,7 @@ use taffrail_model::time::Millis;
 use taffrail_model::{Labels, MetricKind};
 
 use super::encode::point_attributes;
-use super::exposition::{LabelRef, SampleLine};
+use super::line::{LabelRef, SampleLine};
 
 /// What a label of the target is renamed by when the sample has one of the same name.
 const EXPORTED: &str = "exported_";

@@ -9,8 +9,8 @@ use taffrail_model::time::Millis;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::exposition::Format;
 use super::fetch::{Answer, Error as FetchError, Fetcher};
+use super::line::Format;
 use super::round::{self, Outcome, TargetState};
 use super::send::Queue;
 use super::target::Target;
