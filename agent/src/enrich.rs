@@ -226,23 +226,26 @@ pub fn labeler(place: Place, pods: Pods) -> Labeler {
             return Labeling::Ready(path_labels(&place, file, stream));
         };
         let now = pods.now();
-        let Some(pod) = now.get(uid) else {
+        let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+        // A pod that is long gone is remembered by its files: the collector may have been away for
+        // longer than deleted pods are kept.
+        let known = now.get(uid).cloned().or_else(|| made.get(file).map(|made| made.pod.clone()));
+        let Some(pod) = known else {
             if now.origin != Origin::None && waiting.longer(uid, now.synced) {
                 return Labeling::Wait;
             }
             return Labeling::Ready(path_labels(&place, file, stream));
         };
-        let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(labels) = made.get(file).and_then(|made| made.labels(pod, stream)) {
+        if let Some(labels) = made.get(file).and_then(|made| made.labels(&pod, stream)) {
             return Labeling::Ready(labels);
         }
         waiting.forget(uid);
         if made.len() >= MADE_MAX {
             made.clear();
         }
-        let labels = stream_labels(&place, pod, file, stream);
-        let entry = made.entry(file.clone()).or_insert_with(|| Made::new(pod));
-        entry.keep(pod, stream, &labels);
+        let labels = stream_labels(&place, &pod, file, stream);
+        let entry = made.entry(file.clone()).or_insert_with(|| Made::new(&pod));
+        entry.keep(&pod, stream, &labels);
         Labeling::Ready(labels)
     })
 }
@@ -284,6 +287,9 @@ impl Waiting {
             return self.start.elapsed() < WAIT_FOR_LIST;
         }
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.len() >= WAITING_MAX {
+            since.retain(|_, first| first.elapsed() < WAIT_FOR_POD);
+        }
         match since.get(uid) {
             Some(first) => first.elapsed() < WAIT_FOR_POD,
             None if since.len() >= WAITING_MAX => false,

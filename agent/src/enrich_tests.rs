@@ -123,6 +123,12 @@ async fn a_file_waits_for_its_pod_but_not_for_ever() {
         }
     }
 
+    table.apply(Event::Listed(vec![]), Instant::now());
+    tokio::time::advance(crate::pods::table::KEEP_DELETED * 2).await;
+    table.apply(Event::Listed(vec![]), Instant::now());
+    let Labeling::Ready(labels) = ask("u") else { panic!("its file remembers it") };
+    assert_eq!(labels.get("app"), Some("changed"));
+
     assert!(matches!(ask("unknown"), Labeling::Wait));
     tokio::time::advance(WAIT_FOR_POD).await;
     let Labeling::Ready(labels) = ask("unknown") else { panic!("enough waited") };

@@ -61,6 +61,7 @@ impl Agent {
         let state = StateDir::take(&config.state_dir)?;
         let client = Client::new(&config.collector)?.with_timeout(COLLECTOR_TIMEOUT);
         let (source, pods) = Source::open(&config.pods, &config.place.node).await?;
+        pods::metrics::register(pods.clone(), registry).context("register the metrics of pods")?;
         let (_rules, volumes) = pods::volumes::provider(pods.clone(), config.kubelet_root);
 
         let metrics = scrape::Metrics::new();

@@ -71,7 +71,10 @@ async fn an_agent_runs_tells_of_itself_and_ends() {
     let get = async |path: &str| client.get(path, &[]).await.expect("an answer");
     assert_eq!(get("/livez").await.status, 200);
     assert_eq!(get("/readyz").await.status, 200);
-    assert!(get("/metrics").await.text().contains("taffrail_scrape_targets 1"));
+    let metrics = get("/metrics").await.text();
+    for line in ["taffrail_scrape_targets 1", "taffrail_pods_known 1", "taffrail_pods_synced 1"] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
     let status: serde_json::Value =
         serde_json::from_slice(&get("/status").await.body).expect("JSON");
     assert_eq!(status["node"], "node-1");

@@ -9,6 +9,7 @@
 
 pub mod cluster;
 pub mod file;
+pub mod metrics;
 pub mod object;
 pub mod source;
 pub mod table;
@@ -138,6 +139,12 @@ impl Snapshot {
     #[must_use]
     pub fn get(&self, uid: &str) -> Option<&Arc<Pod>> {
         self.by_uid.get(uid).map(|entry| &entry.pod)
+    }
+
+    /// How many pods are known, each once, deleted ones included.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.by_uid.iter().filter(|(uid, entry)| **uid == entry.pod.uid).count()
     }
 
     /// The pods that exist, each once.
