@@ -70,7 +70,8 @@ pub(super) fn push_line(out: &mut String, line: &LogLine<'_>) {
     out.push_str(",\"line\":");
     push_text(out, line.line);
     out.push_str(",\"level\":");
-    push_text(out, line.labels.get(LEVEL_LABEL).unwrap_or(Level::Unknown.name()));
+    let level = line.labels.get(LEVEL_LABEL);
+    push_text(out, level.unwrap_or_else(|| Level::Unknown.name()));
     out.push_str(",\"metadata\":");
     push_object(out, metadata);
     out.push_str("}\n");

@@ -49,7 +49,7 @@ async fn streams(
 }
 
 /// `{"status":"success","data":…}`; nothing found leaves `data` out, as Loki does.
-fn success(data: Vec<Value>) -> Response {
+fn success(data: &[Value]) -> Response {
     let body = if data.is_empty() {
         json!({ "status": "success" })
     } else {
@@ -66,7 +66,7 @@ pub(super) async fn labels(
     let range = params.metadata_range(clock::unix_nanos())?;
     let found = streams(&state, vec![selector(params.query())?], range).await?;
     let names: BTreeSet<&str> = found.iter().flat_map(|l| l.iter().map(|(name, _)| name)).collect();
-    Ok(success(names.into_iter().map(Value::from).collect()))
+    Ok(success(&names.into_iter().map(Value::from).collect::<Vec<_>>()))
 }
 
 /// `GET|POST /loki/api/v1/label/{name}/values`
@@ -78,7 +78,7 @@ pub(super) async fn values(
     let range = params.metadata_range(clock::unix_nanos())?;
     let found = streams(&state, vec![selector(params.query())?], range).await?;
     let values: BTreeSet<&str> = found.iter().filter_map(|labels| labels.get(&name)).collect();
-    Ok(success(values.into_iter().map(Value::from).collect()))
+    Ok(success(&values.into_iter().map(Value::from).collect::<Vec<_>>()))
 }
 
 /// `GET|POST /loki/api/v1/series`
@@ -98,7 +98,7 @@ pub(super) async fn series(
     let sets = found.iter().map(|labels| {
         Value::Object(labels.iter().map(|(n, v)| (n.to_owned(), Value::from(v))).collect())
     });
-    Ok(success(sets.collect()))
+    Ok(success(&sets.collect::<Vec<_>>()))
 }
 
 /// `GET /loki/api/v1/detected_labels`: the labels of the streams and how many values each has.

@@ -10,6 +10,8 @@ mod group;
 mod range;
 mod replace;
 mod series;
+#[cfg(test)]
+mod tests;
 mod vector;
 mod window;
 

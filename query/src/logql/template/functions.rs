@@ -183,9 +183,9 @@ fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if start {
-            out.extend(c.to_uppercase())
+            out.extend(c.to_uppercase());
         } else {
-            out.push(c)
+            out.push(c);
         }
         start = c.is_whitespace();
     }
@@ -334,7 +334,7 @@ fn floats(values: &[Value], op: impl Fn(f64, f64) -> f64) -> Result<Value, Strin
 
 /// The first value whose truth is `wanted`, or the last.
 fn decided(values: &[Value], wanted: bool) -> Result<Value, String> {
-    let found = values.iter().find(|value| value.is_true() == wanted).or(values.last());
+    let found = values.iter().find(|value| value.is_true() == wanted).or_else(|| values.last());
     found.cloned().ok_or_else(|| "no values".into())
 }
 
