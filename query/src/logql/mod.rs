@@ -9,6 +9,7 @@
 pub mod ast;
 mod check;
 pub mod error;
+pub mod fields;
 mod ip;
 mod json;
 pub mod labels;
@@ -27,4 +28,4 @@ pub use error::{ParseError, QueryError};
 pub use parse::{DEPTH_MAX, LogqlOptions, OPERATORS_MAX, parse, parse_selector};
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;

@@ -132,11 +132,15 @@ async fn drive(state: ApiState, plan: LogPlan, wanted: LogParams, sender: mpsc::
             let _ = chunks.blocking_send(error_object(ApiError::from(error).message()));
         }
     });
-    tokio::select! {
-        _ = &mut engine => return,
-        () = sender.closed() => {}
-        () = &mut deadline => {}
+    let joined = tokio::select! {
+        joined = &mut engine => joined,
+        () = async { tokio::select! { () = sender.closed() => {}, () = &mut deadline => {} } } => {
+            // The engine sends its own last word.
+            cancel.cancel();
+            engine.await
+        }
+    };
+    if joined.is_err() {
+        let _ = sender.send(error_object("the query engine failed")).await;
     }
-    cancel.cancel();
-    // The engine sends its own last word; the channel closes when it is done.
 }

@@ -23,7 +23,7 @@ use super::params::Params;
 /// Lines whose length stands for that of all others in an estimate.
 const SAMPLE_LINES: usize = 1000;
 
-fn selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
+pub(super) fn selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }

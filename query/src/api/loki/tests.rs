@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -208,6 +207,53 @@ async fn small_endpoints() {
     );
 }
 
+#[tokio::test]
+async fn volumes_and_fields() {
+    let api = api(small());
+    let params = |more: &[(&'static str, &'static str)]| {
+        let mut all =
+            vec![("query", "{app=~\".+\"}"), ("start", "00000000001"), ("end", "00000000010")];
+        all.extend(more);
+        all
+    };
+    let (_, body) = get(&api, "/loki/api/v1/index/volume", &params(&[])).await;
+    let wanted = "\"result\":[{\"metric\":{\"app\":\"web\"},\"value\":[0,\"30\"]},\
+                  {\"metric\":{\"app\":\"db\"},\"value\":[0,\"5\"]}]";
+    assert!(body.contains(wanted), "{body}");
+    let (_, body) =
+        get(&api, "/loki/api/v1/index/volume", &params(&[("aggregateBy", "labels")])).await;
+    assert!(body.contains("[{\"metric\":{\"app\":\"\"},\"value\":[0,\"35\"]}]"), "{body}");
+    let ranged = params(&[("step", "0.000000005"), ("targetLabels", "app"), ("limit", "1")]);
+    let (_, body) = get(&api, "/loki/api/v1/index/volume_range", &ranged).await;
+    assert!(body.contains("\"resultType\":\"matrix\"") && body.contains("\"30\""), "{body}");
+    let (_, body) = get(&api, "/loki/api/v1/detected_fields", &params(&[])).await;
+    assert!(
+        body.contains(
+            "\"label\":\"trace_id\",\"type\":\"string\",\"cardinality\":3,\"parsers\":null"
+        ),
+        "{body}"
+    );
+    let (_, body) =
+        get(&api, "/loki/api/v1/detected_field/detected_level/values", &params(&[])).await;
+    assert_eq!(body, "{\"values\":[\"info\"],\"limit\":1000}\n");
+}
+
+#[tokio::test]
+async fn a_form_is_as_good_as_a_query_string() {
+    let api = api(small());
+    let form =
+        "query=%7Bapp%3D%22web%22%7D&start=00000000001&end=00000000010&direction=forward&limit=1";
+    let request = Request::post("/loki/api/v1/query_range")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Body::from(form))
+        .expect("a request");
+    let (status, body) = send(&api, request).await;
+    assert_eq!(status, StatusCode::OK);
+    let wanted = "\"result\":[{\"stream\":{\"app\":\"web\",\"detected_level\":\"info\",\"trace_id\":\"t1\"},\
+                  \"values\":[[\"1\",\"line 1 <x>\"]]}]";
+    assert!(body.contains(wanted), "{body}");
+}
+
 // === Recorded exchanges of a real Loki ===
 
 /// What differs from the recording, and why that is right or bearable.
@@ -354,8 +400,7 @@ async fn replay(api: &axum::Router, exchange: &Value) -> Result<(), String> {
 
 #[tokio::test]
 async fn recorded_exchanges() {
-    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/fixtures"));
-    let dir = std::env::var_os("FIXTURES_DIR").map_or_else(beside, PathBuf::from);
+    let dir = crate::logql::conformance::data_dir("FIXTURES_DIR", "fixtures");
     let path = dir.join("loki-http-golden.json");
     let Ok(text) = std::fs::read_to_string(&path) else {
         eprintln!("SKIPPED: {} not found", path.display());

@@ -147,7 +147,7 @@ proptest! {
         prop_assert_eq!(found, naive(&lines, &grid, |_| Some("{}".into()), count));
         // From lines, since the label is metadata.
         let found = engine(&source, "sum by (zone) (count_over_time({job=\"j\"}{window}))", &grid);
-        let zone = |l: &Line| Some(l.zone.map_or("{}".into(), |z| format!("{{zone=\"{z}\"}}")));
+        let zone = |l: &Line| Some(l.zone.map_or_else(|| "{}".into(), |z| format!("{{zone=\"{z}\"}}")));
         prop_assert_eq!(found, naive(&lines, &grid, zone, count));
         let found = engine(&source, "count_over_time({app!=\"a\",job=\"j\"} |= \"x\" {window})", &grid);
         let all = |l: &Line| {
