@@ -20,6 +20,9 @@ use super::answer::json_response;
 use super::error::ApiError;
 use super::params::Params;
 
+/// The version of Loki whose API this is. Clients look at it to know what they may ask.
+const LOKI_VERSION: &str = "3.5.0";
+
 /// Lines whose length stands for that of all others in an estimate.
 const SAMPLE_LINES: usize = 1000;
 
@@ -166,15 +169,33 @@ pub(super) async fn format_query(params: Params) -> Response {
     }
 }
 
-/// `GET /loki/api/v1/status/buildinfo`. Clients look at the version to know what they may ask: it
-/// is the version of Loki whose API this is.
+/// `GET /loki/api/v1/status/buildinfo`
 pub(super) async fn buildinfo() -> Json<Value> {
     Json(json!({
-        "version": "3.5.0",
+        "version": LOKI_VERSION,
         "revision": concat!("taffrail-", env!("CARGO_PKG_VERSION")),
         "branch": "",
         "buildUser": "",
         "buildDate": "",
         "goVersion": ""
+    }))
+}
+
+/// `GET /loki/api/v1/drilldown-limits`: what Grafana's Logs Drilldown may ask for.
+pub(super) async fn drilldown_limits(State(state): State<ApiState>) -> Json<Value> {
+    let config = &state.config;
+    Json(json!({
+        "limits": {
+            "discover_log_levels": true,
+            "discover_service_name": [],
+            "max_entries_limit_per_query": config.lines_max,
+            "max_query_series": config.log_series_max,
+            "query_timeout": format!("{}s", config.timeout.as_secs()),
+            "volume_enabled": true,
+            "metric_aggregation_enabled": false,
+            "pattern_persistence_enabled": false
+        },
+        "pattern_ingester_enabled": false,
+        "version": LOKI_VERSION
     }))
 }

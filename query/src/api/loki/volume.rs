@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use taffrail_kit::clock;
 use taffrail_model::{Labels, MatchOp, Matcher, Nanos, TimeRange};
 
-use crate::logql::metric::SeriesLabels;
+use crate::logql::metric::{SeriesLabels, VALUES_MAX};
 use crate::source::{Cancel, LogScan, LogSource, SourceError};
 
 use super::super::ApiState;
@@ -105,6 +105,9 @@ impl Wanted {
             let into = row.ts.abs_diff(self.range.start) / self.step.unsigned_abs();
             let at = usize::try_from(into).unwrap_or(0).min(buckets - 1);
             if !streams.contains_key(labels) {
+                if (streams.len() + 1).saturating_mul(buckets) > VALUES_MAX {
+                    return ControlFlow::Break(());
+                }
                 streams.insert(labels.clone(), vec![0; buckets]);
             }
             if let Some(bytes) = streams.get_mut(labels) {
@@ -112,6 +115,11 @@ impl Wanted {
             }
             ControlFlow::Continue(())
         })?;
+        if (streams.len() + 1).saturating_mul(buckets) > VALUES_MAX {
+            return Err(SourceError::TooMuch(
+                "too many streams for so many steps; ask for a longer step or add a matcher".into(),
+            ));
+        }
         let mut series: BTreeMap<SeriesLabels, Vec<u64>> = BTreeMap::new();
         for (labels, bytes) in streams {
             for name in self.series(&labels) {

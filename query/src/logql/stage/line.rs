@@ -18,7 +18,7 @@ pub struct LineStage {
 #[derive(Debug)]
 enum Term {
     /// Holds the prepared search for its text.
-    Text(Finder<'static>),
+    Text(Box<Finder<'static>>),
     Regex(Regex),
     Pattern(LinePattern),
     Ip(IpSet),
@@ -30,7 +30,7 @@ impl LineStage {
         for term in &filter.terms {
             terms.push(match (term, filter.op) {
                 (LineTerm::Text(text), LineOp::Contains | LineOp::NotContains) => {
-                    Term::Text(Finder::new(text).into_owned())
+                    Term::Text(Box::new(Finder::new(text).into_owned()))
                 }
                 (LineTerm::Text(text), LineOp::Matches | LineOp::NotMatches) => {
                     Term::Regex(line_regex(text)?)
