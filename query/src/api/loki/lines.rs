@@ -38,7 +38,8 @@ const CHUNKS_MAX: usize = 8;
 /// A response whose body comes from a channel.
 pub(super) fn streamed() -> (mpsc::Sender<Bytes>, Response) {
     let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
-    let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>));
+    let body =
+        Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>));
     let headers = [(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-store")];
     (sender, (headers, body).into_response())
 }
@@ -69,7 +70,8 @@ pub(super) fn push_line(out: &mut String, line: &LogLine<'_>) {
     out.push_str(",\"line\":");
     push_text(out, line.line);
     out.push_str(",\"level\":");
-    push_text(out, line.labels.get(LEVEL_LABEL).unwrap_or(Level::Unknown.name()));
+    let level = line.labels.get(LEVEL_LABEL);
+    push_text(out, level.unwrap_or_else(|| Level::Unknown.name()));
     out.push_str(",\"metadata\":");
     push_object(out, metadata);
     out.push_str("}\n");
@@ -130,11 +132,15 @@ async fn drive(state: ApiState, plan: LogPlan, wanted: LogParams, sender: mpsc::
             let _ = chunks.blocking_send(error_object(ApiError::from(error).message()));
         }
     });
-    tokio::select! {
-        _ = &mut engine => return,
-        () = sender.closed() => {}
-        () = &mut deadline => {}
+    let joined = tokio::select! {
+        joined = &mut engine => joined,
+        () = async { tokio::select! { () = sender.closed() => {}, () = &mut deadline => {} } } => {
+            // The engine sends its own last word.
+            cancel.cancel();
+            engine.await
+        }
+    };
+    if joined.is_err() {
+        let _ = sender.send(error_object("the query engine failed")).await;
     }
-    cancel.cancel();
-    // The engine sends its own last word; the channel closes when it is done.
 }

@@ -124,7 +124,8 @@ async fn history(
             engine.await
         }
     };
-    let seen = joined.map_err(|error| ApiError::bad_request(format!("history failed: {error}")))??;
+    let seen =
+        joined.map_err(|error| ApiError::bad_request(format!("history failed: {error}")))??;
     Ok(seen)
 }
 
@@ -194,6 +195,8 @@ async fn follow(
             Ok(batch) => {
                 let mut text = String::new();
                 for stream in batch.iter() {
+                    // A big batch must not keep a worker from its other tasks.
+                    tokio::task::yield_now().await;
                     push_stream(&mut text, plan, stream, &mut seen, &mut labels);
                     if text.len() >= CHUNK_BYTES
                         && sender.send(std::mem::take(&mut text).into()).await.is_err()

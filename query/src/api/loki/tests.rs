@@ -1,0 +1,444 @@
+//! The API over HTTP requests in memory, against a list of lines; and against recorded answers of
+//! Loki, where they are at hand.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
+use futures_util::StreamExt as _;
+use serde_json::Value;
+use taffrail_model::time::Millis;
+use taffrail_model::{Labels, Level, LogEntry, Matcher, MetricKind, StreamEntries};
+use tower::ServiceExt as _;
+
+use crate::api::{ApiConfig, ApiState};
+use crate::logql::oracle::VecSource;
+use crate::source::{SeriesSelect, SeriesSink, SeriesSource, SourceError};
+
+struct NoSeries;
+
+impl SeriesSource for NoSeries {
+    fn select(&self, _: &SeriesSelect, _: &mut SeriesSink<'_>) -> Result<(), SourceError> {
+        let _: ControlFlow<()> = ControlFlow::Continue(());
+        Ok(())
+    }
+
+    fn series(&self, _: &[Matcher], _: Millis, _: Millis) -> Result<Vec<Labels>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    fn metadata(&self) -> BTreeMap<String, MetricKind> {
+        BTreeMap::new()
+    }
+}
+
+fn api(source: Arc<VecSource>) -> axum::Router {
+    super::router(ApiState::new(source, Arc::new(NoSeries), ApiConfig::default()))
+}
+
+fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|b| {
+            if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") }
+        })
+        .collect()
+}
+
+fn uri(path: &str, params: &[(String, String)]) -> String {
+    let pairs: Vec<_> =
+        params.iter().map(|(n, v)| format!("{}={}", encode(n), encode(v))).collect();
+    format!("{path}?{}", pairs.join("&"))
+}
+
+fn owned(params: &[(&str, &str)]) -> Vec<(String, String)> {
+    params.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+}
+
+async fn send(api: &axum::Router, request: Request<Body>) -> (StatusCode, String) {
+    let response = api.clone().oneshot(request).await.expect("a router never fails");
+    let status = response.status();
+    let body = to_bytes(response.into_body(), 64 << 20).await.expect("a body");
+    (status, String::from_utf8(body.to_vec()).expect("text"))
+}
+
+async fn get(api: &axum::Router, path: &str, params: &[(&str, &str)]) -> (StatusCode, String) {
+    let request = Request::get(uri(path, &owned(params))).body(Body::empty()).expect("a request");
+    send(api, request).await
+}
+
+fn entry(ts: i64, line: &str, level: Level) -> LogEntry {
+    LogEntry { ts, line: line.into(), level, metadata: vec![("trace_id".into(), format!("t{ts}"))] }
+}
+
+fn batch(app: &str, entries: Vec<LogEntry>) -> StreamEntries {
+    StreamEntries { labels: Labels::from_pairs([("app", app)]), entries }
+}
+
+fn small() -> Arc<VecSource> {
+    let entries = (1..=3).map(|ts| entry(ts, &format!("line {ts} <x>"), Level::Info)).collect();
+    Arc::new(VecSource::with(vec![
+        batch("web", entries),
+        batch("db", vec![entry(2, "other", Level::Unknown)]),
+    ]))
+}
+
+#[tokio::test]
+async fn lines_are_streamed_as_objects() {
+    let api = api(small());
+    let params = [
+        ("start", "00000000001"),
+        ("end", "00000000010"),
+        ("query", "|= \"line\""),
+        ("limit", "2"),
+    ];
+    let (status, body) = get(&api, "/api/v1/logs/query", &params).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        body,
+        "{\"ts\":\"3\",\"labels\":{\"app\":\"web\"},\"line\":\"line 3 <x>\",\"level\":\"info\",\"metadata\":{\"trace_id\":\"t3\"}}\n\
+         {\"ts\":\"2\",\"labels\":{\"app\":\"web\"},\"line\":\"line 2 <x>\",\"level\":\"info\",\"metadata\":{\"trace_id\":\"t2\"}}\n"
+    );
+    let all = [
+        ("start", "00000000001"),
+        ("end", "00000000010"),
+        ("query", "{}"),
+        ("limit", "0"),
+        ("direction", "forward"),
+    ];
+    assert_eq!(get(&api, "/api/v1/logs/query", &all).await.1.lines().count(), 4);
+    for (query, wanted) in [
+        ("{app=", "parse error at line 1, col 6"),
+        ("rate({app=\"a\"}[1m])", "this endpoint gives lines"),
+    ] {
+        let (status, body) = get(&api, "/api/v1/logs/query", &[("query", query)]).await;
+        assert!(status == StatusCode::BAD_REQUEST && body.starts_with(wanted), "{query}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_tail_shows_history_then_what_comes_each_once() {
+    let source = small();
+    let api = api(source.clone());
+    let params = owned(&[
+        ("query", "{app=\"web\"} |= \"line\" | line_format \"<{{.app}}>\""),
+        ("start", "00000000002"),
+    ]);
+    let request =
+        Request::get(uri("/api/v1/logs/tail", &params)).body(Body::empty()).expect("a request");
+    let response = api.clone().oneshot(request).await.expect("a router never fails");
+    assert_eq!(response.status(), StatusCode::OK);
+    // What was pushed before the subscription comes from history; after it, from both.
+    source.push(vec![batch(
+        "web",
+        vec![entry(4, "line 4", Level::Error), entry(4, "line 4", Level::Error)],
+    )]);
+    let mut body = response.into_body().into_data_stream();
+    let mut text = String::new();
+    while text.lines().count() < 4 {
+        let chunk = tokio::time::timeout(Duration::from_secs(20), body.next()).await;
+        text.push_str(&String::from_utf8_lossy(
+            &chunk.expect("in time").expect("open").expect("bytes"),
+        ));
+    }
+    source.push(vec![
+        batch("db", vec![entry(5, "line", Level::Info)]),
+        batch("web", vec![entry(6, "line 6", Level::Info)]),
+    ]);
+    while text.lines().count() < 5 {
+        let chunk = tokio::time::timeout(Duration::from_secs(20), body.next()).await;
+        text.push_str(&String::from_utf8_lossy(
+            &chunk.expect("in time").expect("open").expect("bytes"),
+        ));
+    }
+    let stamps: Vec<String> = text
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).expect("an object")["ts"]
+                .as_str()
+                .unwrap_or("")
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(stamps, ["2", "3", "4", "4", "6"]);
+    assert!(text.contains("\"line\":\"<web>\"") && text.contains("\"level\":\"error\""));
+}
+
+#[tokio::test]
+async fn the_series_limit_is_said_as_loki_says_it() {
+    let many =
+        (0..501).map(|n| batch(&format!("a{n}"), vec![entry(1, "x", Level::Info)])).collect();
+    let api = api(Arc::new(VecSource::with(many)));
+    let params = [
+        ("query", "sum by (app) (count_over_time({app=~\".+\"}[1m]))"),
+        ("time", "0000000000.000000010"),
+    ];
+    let (status, body) = get(&api, "/loki/api/v1/query", &params).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(
+        body.starts_with("maximum number of series (500) reached for a single query"),
+        "{body}"
+    );
+}
+
+#[tokio::test]
+async fn small_endpoints() {
+    let api = api(small());
+    let params = [("query", "{app=\"web\"}"), ("start", "00000000001"), ("end", "00000000010")];
+    let (_, stats) = get(&api, "/loki/api/v1/index/stats", &params).await;
+    assert_eq!(stats, "{\"streams\":1,\"chunks\":0,\"bytes\":30,\"entries\":3}\n");
+    let (_, detected) = get(&api, "/loki/api/v1/detected_labels", &params[1..]).await;
+    assert_eq!(detected, "{\"detectedLabels\":[{\"label\":\"app\",\"cardinality\":2}]}\n");
+    let (_, build) = get(&api, "/loki/api/v1/status/buildinfo", &[]).await;
+    assert!(build.contains("\"version\":\"3."), "{build}");
+    let (_, health) = get(
+        &api,
+        "/loki/api/v1/query",
+        &[("query", "vector(1)+vector(1)"), ("time", "4000000000")],
+    )
+    .await;
+    assert!(
+        health.contains(
+            "\"resultType\":\"vector\",\"result\":[{\"metric\":{},\"value\":[4000000000,\"2\"]}]"
+        ),
+        "{health}"
+    );
+}
+
+#[tokio::test]
+async fn volumes_and_fields() {
+    let api = api(small());
+    let params = |more: &[(&'static str, &'static str)]| {
+        let mut all =
+            vec![("query", "{app=~\".+\"}"), ("start", "00000000001"), ("end", "00000000010")];
+        all.extend(more);
+        all
+    };
+    let (_, body) = get(&api, "/loki/api/v1/index/volume", &params(&[])).await;
+    let wanted = "\"result\":[{\"metric\":{\"app\":\"web\"},\"value\":[0,\"30\"]},\
+                  {\"metric\":{\"app\":\"db\"},\"value\":[0,\"5\"]}]";
+    assert!(body.contains(wanted), "{body}");
+    let (_, body) =
+        get(&api, "/loki/api/v1/index/volume", &params(&[("aggregateBy", "labels")])).await;
+    assert!(body.contains("[{\"metric\":{\"app\":\"\"},\"value\":[0,\"35\"]}]"), "{body}");
+    let ranged = params(&[("step", "0.000000005"), ("targetLabels", "app"), ("limit", "1")]);
+    let (_, body) = get(&api, "/loki/api/v1/index/volume_range", &ranged).await;
+    assert!(body.contains("\"resultType\":\"matrix\"") && body.contains("\"30\""), "{body}");
+    let (_, body) = get(&api, "/loki/api/v1/detected_fields", &params(&[])).await;
+    assert!(
+        body.contains(
+            "\"label\":\"trace_id\",\"type\":\"string\",\"cardinality\":3,\"parsers\":null"
+        ),
+        "{body}"
+    );
+    let (_, body) =
+        get(&api, "/loki/api/v1/detected_field/detected_level/values", &params(&[])).await;
+    assert_eq!(body, "{\"values\":[\"info\"],\"limit\":1000}\n");
+}
+
+#[tokio::test]
+async fn a_form_is_as_good_as_a_query_string() {
+    let api = api(small());
+    let form =
+        "query=%7Bapp%3D%22web%22%7D&start=00000000001&end=00000000010&direction=forward&limit=1";
+    let request = Request::post("/loki/api/v1/query_range")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Body::from(form))
+        .expect("a request");
+    let (status, body) = send(&api, request).await;
+    assert_eq!(status, StatusCode::OK);
+    let wanted = "\"result\":[{\"stream\":{\"app\":\"web\",\"detected_level\":\"info\",\"trace_id\":\"t1\"},\
+                  \"values\":[[\"1\",\"line 1 <x>\"]]}]";
+    assert!(body.contains(wanted), "{body}");
+}
+
+// === Recorded exchanges of a real Loki ===
+
+/// What differs from the recording, and why that is right or bearable.
+const DIFFERENT: [(&str, &str); 6] = [
+    ("otlp query", "what OTLP becomes is the receiver's"),
+    ("query no tenant", "there are no tenants"),
+    ("bad regex", "another regex engine explains itself in other words"),
+    ("log same ts", "order of arrival at one nanosecond; the recording has another"),
+    ("query POST form", "as above"),
+    ("log rfc3339 times", "as above"),
+];
+
+fn level_of(line: &str) -> Level {
+    let word = ["level=", "\"level\": \""].iter().find_map(|key| line.split(key).nth(1));
+    let word = word.map_or("", |rest| rest.split([' ', '"']).next().unwrap_or(""));
+    let level = Level::from_word(word).unwrap_or_default();
+    if level == Level::Unknown && line.starts_with("ERROR") { Level::Error } else { level }
+}
+
+/// What the recorded pushes have put into Loki.
+fn recorded_source(exchanges: &[Value]) -> VecSource {
+    let source = VecSource::new();
+    let named = [("cs", "x"), ("gz", "x")].map(|(app, line)| {
+        let labels = Labels::from_pairs([("app", app), ("service_name", app)]);
+        let ts = 1_795_187_401_000_000_000;
+        let entries =
+            vec![LogEntry { ts, line: line.into(), level: Level::Unknown, metadata: vec![] }];
+        StreamEntries { labels, entries }
+    });
+    source.push(named.into());
+    let pay = Labels::from_pairs([("k8s_namespace_name", "shop"), ("service_name", "pay")]);
+    let entries = vec![entry(1_795_187_405_000_000_000, "{\"k\":\"v\"}", Level::Unknown)];
+    source.push(vec![StreamEntries { labels: pay, entries }]);
+    for exchange in
+        exchanges.iter().filter(|x| x["path"] == "/loki/api/v1/push" && x["status"] == 204)
+    {
+        for stream in exchange["request_json"]["streams"].as_array().into_iter().flatten() {
+            source.push(vec![recorded_stream(stream)]);
+        }
+    }
+    source
+}
+
+fn recorded_stream(stream: &Value) -> StreamEntries {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut labels: BTreeMap<String, String> = stream["stream"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(n, v)| (n.clone(), text(v)))
+        .collect();
+    let service = labels.get("app").cloned().unwrap_or_else(|| "unknown_service".into());
+    labels.insert("service_name".into(), service);
+    let mut entries: Vec<LogEntry> = Vec::new();
+    for value in stream["values"].as_array().into_iter().flatten() {
+        let line = text(&value[1]);
+        let metadata = value[2].as_object().into_iter().flatten();
+        let metadata = metadata.map(|(n, v)| (n.clone(), text(v))).filter(|(_, v)| !v.is_empty());
+        let ts = text(&value[0]).parse().expect("nanoseconds");
+        let entry = LogEntry { ts, level: level_of(&line), line, metadata: metadata.collect() };
+        // Loki keeps one of two equal lines.
+        if !entries.contains(&entry) {
+            entries.push(entry);
+        }
+    }
+    StreamEntries { labels: Labels::from_pairs(labels), entries }
+}
+
+/// Takes out what is not compared: statistics, unknown levels, the order of sets.
+fn normal(mut value: Value) -> Value {
+    fn clean(value: &mut Value) {
+        match value {
+            Value::Object(members) => {
+                members.remove("stats");
+                if members.get("detected_level").is_some_and(|level| level == "unknown") {
+                    members.remove("detected_level");
+                }
+                members.retain(|name, v| {
+                    clean(v);
+                    name != "structuredMetadata" || v.as_object().is_some_and(|o| !o.is_empty())
+                });
+            }
+            Value::Array(items) => items.iter_mut().for_each(clean),
+            _ => {}
+        }
+    }
+    clean(&mut value);
+    for pointer in ["/data", "/data/result"] {
+        if let Some(Value::Array(items)) = value.pointer_mut(pointer) {
+            let sortable = items.iter().all(Value::is_object);
+            if sortable {
+                items.sort_by_key(|item| {
+                    let mut keys: Vec<_> =
+                        item.to_string().split([',', '{', '}']).map(str::to_owned).collect();
+                    keys.sort();
+                    keys
+                });
+            }
+        }
+    }
+    value
+}
+
+fn params_of(exchange: &Value) -> Vec<(String, String)> {
+    let mut params = Vec::new();
+    for (name, value) in exchange["params"].as_object().into_iter().flatten() {
+        match value {
+            Value::Array(values) => {
+                params.extend(
+                    values.iter().map(|v| (name.clone(), v.as_str().unwrap_or("").to_owned())),
+                );
+            }
+            Value::String(text) => params.push((name.clone(), text.clone())),
+            other => params.push((name.clone(), other.to_string())),
+        }
+    }
+    params
+}
+
+async fn replay(api: &axum::Router, exchange: &Value) -> Result<(), String> {
+    let path = exchange["path"].as_str().unwrap_or("");
+    let mut request = Request::get(uri(path, &params_of(exchange)));
+    for (name, value) in exchange["headers"].as_object().into_iter().flatten() {
+        request = request.header(name.as_str(), value.as_str().unwrap_or(""));
+    }
+    let (status, body) = send(api, request.body(Body::empty()).expect("a request")).await;
+    let wanted = exchange["status"].as_u64();
+    if wanted != Some(u64::from(status.as_u16())) {
+        return Err(format!("status {status}: {body}"));
+    }
+    match &exchange["body"] {
+        Value::String(text) => {
+            // Ours shows the query and the place below the first line.
+            let found = body.starts_with(text.trim_end());
+            if found { Ok(()) } else { Err(format!("{body}\n   wanted {text}")) }
+        }
+        recorded => {
+            let found: Value = serde_json::from_str(&body).map_err(|e| format!("{e}: {body}"))?;
+            let (found, wanted) = (normal(found), normal(recorded.clone()));
+            if found == wanted { Ok(()) } else { Err(format!("{found}\n   wanted {wanted}")) }
+        }
+    }
+}
+
+#[tokio::test]
+async fn recorded_exchanges() {
+    let dir = crate::logql::conformance::data_dir("FIXTURES_DIR", "fixtures");
+    let path = dir.join("loki-http-golden.json");
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        eprintln!("SKIPPED: {} not found", path.display());
+        return;
+    };
+    let data: Value = serde_json::from_str(&text).expect("valid JSON");
+    let exchanges = data["exchanges"].as_array().expect("exchanges");
+    let api = api(Arc::new(recorded_source(exchanges)));
+    let paths = [
+        "query",
+        "query_range",
+        "labels",
+        "label",
+        "series",
+        "format_query",
+        "label/app/values",
+        "label/pod/values",
+        "label/nope/values",
+    ];
+    let (mut same, mut different) = (0, Vec::new());
+    for exchange in exchanges.iter().filter(|x| x["method"] == "GET") {
+        let short = exchange["path"].as_str().and_then(|path| path.strip_prefix("/loki/api/v1/"));
+        let name = exchange["name"].as_str().unwrap_or("");
+        if !short.is_some_and(|short| paths.contains(&short))
+            || DIFFERENT.iter().any(|(n, _)| *n == name)
+        {
+            continue;
+        }
+        match replay(&api, exchange).await {
+            Ok(()) => same += 1,
+            Err(why) => different.push(format!("{name}: {why}")),
+        }
+    }
+    assert!(
+        different.is_empty(),
+        "{same} exchanges as recorded, {} not:\n{}",
+        different.len(),
+        different.join("\n")
+    );
+    assert!(same > 60, "only {same} exchanges were compared");
+}

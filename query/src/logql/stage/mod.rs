@@ -8,7 +8,7 @@ mod format;
 mod json;
 mod label_filter;
 mod line;
-mod logfmt;
+pub(super) mod logfmt;
 mod pattern;
 mod pick;
 mod regexp;
@@ -142,7 +142,7 @@ pub(super) fn line_regex(text: &str) -> Result<Regex, String> {
 }
 
 /// Appends `key` as a label name: what is not allowed becomes `_`.
-fn push_sanitized(out: &mut String, key: &str) {
+pub(super) fn push_sanitized(out: &mut String, key: &str) {
     let key = key.trim();
     if out.is_empty() && key.starts_with(|c: char| c.is_ascii_digit()) {
         out.push('_');
