@@ -128,6 +128,7 @@ impl Evaluator<'_> {
         let mut frame = self.frame(grid);
         let (mut times, mut values) = (Vec::new(), Vec::new());
         for (series, points) in inner.rows() {
+            self.cancel.check()?;
             times.clear();
             values.clear();
             for (step, value) in points.iter().enumerate().filter(|(_, value)| is_present(**value))
