@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use taffrail_model::Labels;
 use taffrail_model::sample::is_stale_nan;
 
-use crate::source::SeriesSelect;
+use crate::source::{Cancel, SeriesSelect};
 
 use super::ast::{Expr, Kind, Selector, Subquery, WindowMode};
 use super::error::Error;
@@ -101,13 +101,14 @@ impl Evaluator<'_> {
         let mut frame = self.frame(grid);
         let (start, end) = reach(&sight, &grid, range.saturating_add(before), after);
         let mut live = Live::default();
+        let cancel = self.cancel;
         let mut each = |labels: &Labels, times: &[i64], values: &[f64]| {
             let (times, values) = live.of(times, values);
             let row = frame.push(Series { labels: labels.clone(), drop_name: !keep_name })?;
-            fold_row(row, times, values, fold, |step| {
+            fold_row(row, times, values, fold, cancel, |step| {
                 let look = sight.time(&grid, step);
                 (look.saturating_sub(range), look)
-            });
+            })?;
             frame.pop_if_empty();
             Ok(())
         };
@@ -138,10 +139,10 @@ impl Evaluator<'_> {
             }
             let drop_name = series.drop_name || !keep_name;
             let row = frame.push(Series { labels: series.labels.clone(), drop_name })?;
-            fold_row(row, &times, &values, fold, |step| {
+            fold_row(row, &times, &values, fold, self.cancel, |step| {
                 let look = sight.time(&grid, step);
                 (look.saturating_sub(range), look)
-            });
+            })?;
             frame.pop_if_empty();
         }
         Ok(frame)
@@ -336,10 +337,15 @@ fn fold_row(
     times: &[i64],
     values: &[f64],
     fold: &mut Fold<'_>,
+    cancel: &Cancel,
     window: impl Fn(usize) -> (i64, i64),
-) {
+) -> Result<(), Error> {
     let (mut from, mut to) = (0, 0);
     for (step, point) in row.iter_mut().enumerate() {
+        // A window may hold very many samples.
+        if step % 64 == 63 {
+            cancel.check()?;
+        }
         let (start, end) = window(step);
         while times.get(from).is_some_and(|time| *time <= start) {
             from += 1;
@@ -358,4 +364,5 @@ fn fold_row(
         };
         *point = fold(&window, step).unwrap_or(ABSENT);
     }
+    Ok(())
 }
