@@ -235,16 +235,18 @@ impl Evaluator<'_> {
             cancel: self.cancel.clone(),
         };
         let mut failure = None;
-        self.source.select(
-            &select,
-            &mut |labels, times, values| match each(labels, times, values) {
+        self.source.select(&select, &mut |labels, times, values| {
+            // A source may give more than it was asked for.
+            let from = times.partition_point(|time| *time < start);
+            let to = times.partition_point(|time| *time <= end).max(from);
+            match each(labels, &times[from..to], &values[from..to]) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => {
                     failure = Some(error);
                     ControlFlow::Break(())
                 }
-            },
-        )?;
+            }
+        })?;
         failure.map_or(Ok(()), Err)
     }
 }

@@ -4,6 +4,7 @@
 
 mod answers;
 mod engine;
+mod grown;
 mod run;
 mod script;
 mod store;
