@@ -153,12 +153,13 @@ fn what_has_no_answer_says_why() {
             "label_replace(memory, 'x', '', 'pod', '(')",
             "invalid regular expression in label_replace(): (",
         ),
+        ("label_replace(memory, 'x', 'BIG', 'pod', '(.*)')", "a label value would have up to"),
         ("topk(NaN, memory)", "Parameter value is NaN"),
         ("memory[5m] + 1", "binary expression must contain only scalar and instant vector types"),
         ("memory offset (1m / (0s))", "division by zero in duration expression"),
     ];
     for (text, expected) in cases {
-        let answer = ask(&source, text);
+        let answer = ask(&source, &text.replace("BIG", &"$1".repeat(50_000)));
         assert!(answer.contains(expected), "{text}: {answer}");
         assert_eq!(answer.starts_with("error: "), !expected.is_empty(), "{text}: {answer}");
     }
