@@ -30,6 +30,8 @@ pub(super) struct Child {
     name: &'static str,
     process: Process,
     log: PathBuf,
+    /// Where in the log the words of this run begin.
+    log_start: u64,
 }
 
 impl Child {
@@ -53,6 +55,7 @@ impl Child {
         }
         let output = OpenOptions::new().create(true).append(true).open(log).map_err(file)?;
         let errors = output.try_clone().map_err(file)?;
+        let log_start = output.metadata().map_err(file)?.len();
         let process = Command::new(&program)
             .args(arguments)
             .stdin(Stdio::null())
@@ -62,7 +65,7 @@ impl Child {
             .kill_on_drop(true)
             .spawn()
             .map_err(|source| Error::File { path: program, source })?;
-        Ok(Self { name, process, log: log.to_owned() })
+        Ok(Self { name, process, log: log.to_owned(), log_start })
     }
 
     /// Returns when the program has ended. Cancel safe.
@@ -71,7 +74,12 @@ impl Child {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
-        Error::ChildEnded { name: self.name, status, log: self.log.clone(), tail: tail(&self.log) }
+        Error::ChildEnded {
+            name: self.name,
+            status,
+            log: self.log.clone(),
+            tail: tail(&self.log, self.log_start),
+        }
     }
 
     /// Waits until the program is ready, while it may end.
@@ -122,12 +130,12 @@ impl Readiness {
     }
 }
 
-/// The last lines of a file, indented; empty when it cannot be read.
-fn tail(path: &Path) -> String {
+/// The last lines of a file after `start`, indented; empty when it cannot be read.
+fn tail(path: &Path, start: u64) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
         let size = file.metadata()?.len();
-        file.seek(SeekFrom::Start(size.saturating_sub(TAIL_BYTES)))?;
+        file.seek(SeekFrom::Start(size.saturating_sub(TAIL_BYTES).max(start)))?;
         let mut bytes = Vec::new();
         file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
         Ok(bytes)
@@ -164,6 +172,15 @@ mod tests {
         );
         assert!(error.ends_with("  20\n  no port for --flag"), "{error}");
         assert!(!error.contains("  9\n"), "only the last lines: {error}");
+    }
+
+    #[tokio::test]
+    async fn earlier_runs_are_not_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        for word in ["first", "second"] {
+            let error = start(folder.path(), &format!("echo {word}")).ended().await.to_string();
+            assert!(error.ends_with(&format!(":\n  {word}")), "{error}");
+        }
     }
 
     #[tokio::test]
