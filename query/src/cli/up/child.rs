@@ -149,6 +149,7 @@ fn tail(path: &Path, start: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::fake::PROGRAMS;
     use std::os::unix::fs::PermissionsExt;
 
     const NAME: &str = "taffrail-collector";
@@ -163,6 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_dies_is_quoted() {
+        let _turn = PROGRAMS.lock().await;
         let folder = tempfile::tempdir().unwrap();
         let mut child = start(folder.path(), "seq 20; echo \"no port for $1\" >&2; exit 3");
         let error = child.ended().await.to_string();
@@ -176,6 +178,7 @@ mod tests {
 
     #[tokio::test]
     async fn earlier_runs_are_not_quoted() {
+        let _turn = PROGRAMS.lock().await;
         let folder = tempfile::tempdir().unwrap();
         for word in ["first", "second"] {
             let error = start(folder.path(), &format!("echo {word}")).ended().await.to_string();
@@ -185,6 +188,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_is_asked_to_end() {
+        let _turn = PROGRAMS.lock().await;
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("logs/child.log");
         let script = "trap 'echo ended; exit 0' TERM; echo begun; while :; do read x; done";
@@ -201,6 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_does_not_listen_is_killed() {
+        let _turn = PROGRAMS.lock().await;
         let folder = tempfile::tempdir().unwrap();
         let child = start(folder.path(), "trap '' TERM; while :; do read x; done");
         child.stop(Duration::from_millis(50)).await;
@@ -208,6 +213,7 @@ mod tests {
 
     #[tokio::test]
     async fn readiness_is_waited_for() {
+        let _turn = PROGRAMS.lock().await;
         use axum::http::StatusCode;
         use std::sync::atomic::{AtomicU32, Ordering};
         let folder = tempfile::tempdir().unwrap();
