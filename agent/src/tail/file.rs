@@ -161,7 +161,7 @@ impl TailFile {
             Content::Plain(file) => {
                 let before = self.tail.len();
                 let position = self.lines.position();
-                let count = file.read_at(buffer, position - before as u64)?;
+                let count = read_at(file, buffer, position - before as u64)?;
                 if count < before || buffer[..before] != self.tail {
                     return Ok(Read::Replaced);
                 }
@@ -313,6 +313,15 @@ pub fn bytes_before(file: &File, position: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; count as usize];
     file.read_exact_at(&mut bytes, position - count)?;
     Ok(bytes)
+}
+
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(buffer, offset) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
 }
 
 /// The end of the hole in the file that `bytes` at `position` lie in, if they do.

@@ -147,6 +147,9 @@ impl Reader {
             }
             return Ok(());
         }
+        if self.chains.values().flat_map(|c| &c.files).any(|f| f.id == look.id && f.is_open()) {
+            return Err(io::Error::other("is being read under another name"));
+        }
         self.make_room()?;
         let opened = file::open(&found.path, found.beneath.as_deref())?;
         let look = identity::look(&opened)?;
@@ -182,8 +185,8 @@ impl Reader {
             return Ok(());
         };
         let size = packed::unpacked_size(&found.path)?;
-        let (place, path) = (found.place.clone(), found.path.clone());
-        let marker = Marker { id: look.id, size, place: place.clone(), path: path.clone() };
+        let path = found.path.clone();
+        let marker = Marker { id: look.id, size, place: found.place.clone(), path: path.clone() };
         if is_covered(chain, &found, size) {
             chain.packed.insert(look.id);
             chain.markers.push(marker);
