@@ -159,12 +159,13 @@ impl Chain {
         }
     }
 
-    /// Puts the files in the order of their names. A file without a name is older than all that have
-    /// one: what is removed first was written first.
+    /// Puts the files in the order of their names. A file that had the live name and has none any
+    /// more is older than all that have one: what is removed first was written first.
     pub fn sort(&mut self) {
         self.files.sort_by_cached_key(|f| {
             let Place { restart, rotated, packed } = f.place.clone();
-            (restart, f.listed, rotated.is_none(), rotated, packed, f.number)
+            let vanished = rotated.is_none() && !f.listed;
+            (restart, !vanished, rotated.is_none(), rotated, packed, f.number)
         });
     }
 
