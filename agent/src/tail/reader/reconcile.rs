@@ -42,6 +42,7 @@ impl Reader {
         for folder in scan.gone {
             for chain in self.chains.values_mut().filter(|c| c.folder == folder) {
                 chain.gone = true;
+                chain.whole = true;
                 chain.files.iter_mut().for_each(|f| f.listed = false);
             }
         }
@@ -80,11 +81,19 @@ impl Reader {
                 self.unreadable(&folder, &path, &error);
             }
         }
-        chain.covered.retain(|(restart, rotated)| {
-            names.iter().any(|p| p.restart == *restart && p.rotated.as_ref() == Some(rotated))
-        });
-        chain.packed.retain(|id| packed.contains(id));
         chain.sort();
+        // A rotation between the listing and the opening would leave a file out: then nothing is
+        // read, and nothing forgotten, before the next, whole look.
+        chain.whole = self.scanner.is_current(&listing.folder);
+        if chain.whole {
+            chain.covered.retain(|(restart, rotated)| {
+                names.iter().any(|p| p.restart == *restart && p.rotated.as_ref() == Some(rotated))
+            });
+            chain.packed.retain(|id| packed.contains(id));
+        } else {
+            self.scanner.forget(&listing.folder);
+            self.next_scan = now + self.config.poll_min;
+        }
         self.chains.insert(id, chain);
     }
 
