@@ -2,7 +2,6 @@
 //! Loki, where they are at hand.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,18 +10,20 @@ use axum::http::{Request, StatusCode};
 use futures_util::StreamExt as _;
 use serde_json::Value;
 use taffrail_model::time::Millis;
-use taffrail_model::{Labels, Level, LogEntry, Matcher, MetricKind, StreamEntries};
+use taffrail_model::{Labels, Level, LogEntry, Matcher, MetricKind, StreamEntries, TimeRange};
 use tower::ServiceExt as _;
 
 use crate::api::{ApiConfig, ApiState};
 use crate::logql::oracle::VecSource;
-use crate::source::{SeriesSelect, SeriesSink, SeriesSource, SourceError};
+use crate::source::{
+    Cancel, LogRow, LogScan, LogSource, RowSink, ScanStats, SeriesSelect, SeriesSink, SeriesSource,
+    SourceError,
+};
 
 struct NoSeries;
 
 impl SeriesSource for NoSeries {
     fn select(&self, _: &SeriesSelect, _: &mut SeriesSink<'_>) -> Result<(), SourceError> {
-        let _: ControlFlow<()> = ControlFlow::Continue(());
         Ok(())
     }
 
@@ -252,6 +253,102 @@ async fn a_form_is_as_good_as_a_query_string() {
     let wanted = "\"result\":[{\"stream\":{\"app\":\"web\",\"detected_level\":\"info\",\"trace_id\":\"t1\"},\
                   \"values\":[[\"1\",\"line 1 <x>\"]]}]";
     assert!(body.contains(wanted), "{body}");
+}
+
+#[tokio::test]
+async fn a_slow_tail_is_told_what_it_missed() {
+    let source = small();
+    let api = api(source.clone());
+    let params = owned(&[("query", "{app=\"web\"}")]);
+    let request =
+        Request::get(uri("/api/v1/logs/tail", &params)).body(Body::empty()).expect("a request");
+    let response = api.clone().oneshot(request).await.expect("a router never fails");
+    // All of these come before the tail has its first turn: this runtime has one thread.
+    for ts in 0..200 {
+        source.push(vec![batch("web", vec![entry(ts, "x", Level::Info)])]);
+    }
+    let mut body = response.into_body().into_data_stream();
+    let chunk = tokio::time::timeout(Duration::from_secs(20), body.next()).await;
+    let text = chunk.expect("in time").expect("open").expect("bytes");
+    assert_eq!(String::from_utf8_lossy(&text), "{\"lagged\":136}\n");
+}
+
+/// A store that never comes to an end by itself, and says when a scan has ended.
+struct Endless {
+    inner: VecSource,
+    ended: tokio::sync::mpsc::Sender<()>,
+}
+
+impl LogSource for Endless {
+    fn scan(&self, scan: &LogScan, sink: &mut RowSink<'_>) -> Result<ScanStats, SourceError> {
+        let labels = Labels::from_pairs([("app", "web")]);
+        let row = LogRow { ts: 1, line: "x", level: Level::Unknown, metadata: &[] };
+        let result = loop {
+            if let Err(error) = scan.cancel.check() {
+                break Err(error);
+            }
+            if sink(&labels, row).is_break() {
+                break Ok(ScanStats::default());
+            }
+        };
+        let _ = self.ended.try_send(());
+        result
+    }
+
+    fn count(
+        &self,
+        m: &[Matcher],
+        r: &[TimeRange],
+        c: &Cancel,
+    ) -> Result<Vec<(Labels, Vec<u64>)>, SourceError> {
+        self.inner.count(m, r, c)
+    }
+
+    fn streams(&self, m: &[Matcher], r: TimeRange) -> Result<Vec<Labels>, SourceError> {
+        self.inner.streams(m, r)
+    }
+
+    fn subscribe(&self) -> tokio::sync::broadcast::Receiver<Arc<Vec<StreamEntries>>> {
+        self.inner.subscribe()
+    }
+}
+
+fn endless(timeout: Duration) -> (axum::Router, tokio::sync::mpsc::Receiver<()>) {
+    let (ended, scans) = tokio::sync::mpsc::channel(4);
+    let source = Arc::new(Endless { inner: VecSource::new(), ended });
+    let config = ApiConfig { timeout, ..ApiConfig::default() };
+    (super::router(ApiState::new(source, Arc::new(NoSeries), config)), scans)
+}
+
+#[tokio::test]
+async fn a_query_ends_when_its_client_goes() {
+    for (path, query) in [
+        ("/api/v1/logs/query", "{app=\"web\"}"),
+        ("/api/v1/logs/query", "{app=\"web\"} | nope=\"x\""),
+        ("/api/v1/logs/tail", "{app=\"web\"} | nope=\"x\""),
+    ] {
+        let (api, mut scans) = endless(Duration::from_secs(3600));
+        let params = owned(&[("query", query), ("limit", "0"), ("start", "1")]);
+        let request = Request::get(uri(path, &params)).body(Body::empty()).expect("a request");
+        let response = api.oneshot(request).await.expect("a router never fails");
+        assert_eq!(response.status(), StatusCode::OK);
+        drop(response);
+        let ended = tokio::time::timeout(Duration::from_secs(20), scans.recv()).await;
+        assert_eq!(ended, Ok(Some(())), "{path} {query}");
+    }
+}
+
+#[tokio::test]
+async fn a_query_ends_at_its_deadline() {
+    let (api, mut scans) = endless(Duration::from_millis(50));
+    let query = ("query", "{app=\"web\"} | nope=\"x\"");
+    let (status, body) = get(&api, "/loki/api/v1/query_range", &[query]).await;
+    assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
+    assert!(body.starts_with("request timed out"), "{body}");
+    assert_eq!(scans.recv().await, Some(()));
+    let (status, body) = get(&api, "/api/v1/logs/query", &[query]).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(body.starts_with("{\"error\":\"the query was cancelled"), "{body}");
 }
 
 // === Recorded exchanges of a real Loki ===
