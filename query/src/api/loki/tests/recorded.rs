@@ -12,7 +12,9 @@ use super::{api, entry, send, uri};
 use crate::logql::oracle::VecSource;
 
 /// What differs from the recording, and why that is right or bearable.
-const DIFFERENT: [(&str, &str); 6] = [
+const DIFFERENT: [(&str, &str); 8] = [
+    ("detected_fields", "trace ids are no whole numbers, though most of these look so"),
+    ("detected_fields limit", "which fields are left out is nowhere defined"),
     ("otlp query", "what OTLP becomes is the receiver's"),
     ("query no tenant", "there are no tenants"),
     ("bad regex", "another regex engine explains itself in other words"),
@@ -96,9 +98,9 @@ fn normal(mut value: Value) -> Value {
         }
     }
     clean(&mut value);
-    for pointer in ["/data", "/data/result"] {
+    for pointer in ["/data", "/data/result", "/fields", "/values", "/detectedLabels"] {
         if let Some(Value::Array(items)) = value.pointer_mut(pointer) {
-            let sortable = items.iter().all(Value::is_object);
+            let sortable = pointer == "/values" || items.iter().all(Value::is_object);
             if sortable {
                 items.sort_by_key(|item| {
                     let mut keys: Vec<_> =
@@ -174,6 +176,10 @@ async fn recorded_exchanges() {
         "label/app/values",
         "label/pod/values",
         "label/nope/values",
+        "detected_labels",
+        "detected_fields",
+        "detected_field/status/values",
+        "detected_field/user_id/values",
     ];
     let (mut same, mut different) = (0, Vec::new());
     for exchange in exchanges.iter().filter(|x| x["method"] == "GET") {
@@ -195,5 +201,5 @@ async fn recorded_exchanges() {
         different.len(),
         different.join("\n")
     );
-    assert!(same > 60, "only {same} exchanges were compared");
+    assert!(same >= 80, "only {same} exchanges were compared");
 }
