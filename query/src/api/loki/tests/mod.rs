@@ -342,6 +342,19 @@ async fn a_query_ends_when_its_client_goes() {
 }
 
 #[tokio::test]
+async fn a_client_that_takes_nothing_is_given_up() {
+    let (api, mut scans) = endless(Duration::from_millis(50));
+    for path in ["/api/v1/logs/query", "/api/v1/logs/tail"] {
+        let params = owned(&[("query", "{app=\"web\"}"), ("limit", "0"), ("start", "1")]);
+        let request = Request::get(uri(path, &params)).body(Body::empty()).expect("a request");
+        let stalled = api.clone().oneshot(request).await.expect("a router never fails");
+        let ended = tokio::time::timeout(Duration::from_secs(20), scans.recv()).await;
+        assert_eq!(ended, Ok(Some(())), "{path}");
+        drop(stalled);
+    }
+}
+
+#[tokio::test]
 async fn a_query_ends_at_its_deadline() {
     let (api, mut scans) = endless(Duration::from_millis(50));
     let query = ("query", "{app=\"web\"} | nope=\"x\"");
