@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -15,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
 use taffrail_kit::clock;
 use taffrail_model::Level;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -42,6 +44,33 @@ pub(super) fn streamed() -> (mpsc::Sender<Bytes>, Response) {
         Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>));
     let headers = [(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-store")];
     (sender, (headers, body).into_response())
+}
+
+/// The engine's end of such a channel. A client that takes nothing for too long is given up: a
+/// stalled connection must not hold a permit and a thread for ever.
+pub(super) struct Outlet {
+    sender: mpsc::Sender<Bytes>,
+    runtime: Handle,
+    patience: Duration,
+}
+
+impl Outlet {
+    /// For use on a blocking thread of the runtime that this is called in.
+    pub(super) fn new(sender: mpsc::Sender<Bytes>, patience: Duration) -> Self {
+        Self { sender, runtime: Handle::current(), patience }
+    }
+
+    /// Sends a chunk; `Break` when nobody takes it.
+    pub(super) fn send(&self, chunk: impl Into<Bytes>) -> ControlFlow<()> {
+        let chunk = chunk.into();
+        if chunk.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        match self.runtime.block_on(self.sender.send_timeout(chunk, self.patience)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
 }
 
 /// The plan of a log query in which the selector may be left out.
@@ -112,7 +141,8 @@ async fn drive(state: ApiState, plan: LogPlan, wanted: LogParams, sender: mpsc::
             return;
         }
     };
-    let (cancel, logs, chunks) = (wanted.cancel.clone(), state.logs, sender.clone());
+    let (cancel, logs) = (wanted.cancel.clone(), state.logs);
+    let outlet = Outlet::new(sender.clone(), state.config.timeout);
     let mut engine = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let mut text = String::new();
@@ -121,15 +151,13 @@ async fn drive(state: ApiState, plan: LogPlan, wanted: LogParams, sender: mpsc::
             if text.len() < CHUNK_BYTES {
                 return ControlFlow::Continue(());
             }
-            match chunks.blocking_send(std::mem::take(&mut text).into()) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
-            }
+            outlet.send(std::mem::take(&mut text))
         });
         // Nobody to send to any more is fine.
-        let _ = chunks.blocking_send(text.into());
-        if let Err(error) = result {
-            let _ = chunks.blocking_send(error_object(ApiError::from(error).message()));
+        if outlet.send(text).is_continue()
+            && let Err(error) = result
+        {
+            let _ = outlet.send(error_object(ApiError::from(error).message()));
         }
     });
     let joined = tokio::select! {

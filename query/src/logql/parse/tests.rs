@@ -123,6 +123,7 @@ fn depth_and_size_are_bounded() {
         "1^".repeat(30_000) + "1",
         "sum(".repeat(5000),
         format!("rate({}", "(".repeat(5000)),
+        format!("{{a=\"b\"}} {}", "|~ \"x\" ".repeat(REGEXES_MAX + 1)),
         format!("{{a=\"{}\"}}", "x".repeat(QUERY_BYTES_MAX)),
     ];
     for query in cases {

@@ -1,8 +1,9 @@
-//! The API over HTTP requests in memory, against a list of lines; and against recorded answers of
-//! Loki, where they are at hand.
+//! The API over HTTP requests in memory, against a list of lines; against recorded answers of Loki
+//! in `recorded.rs`.
+
+mod recorded;
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,18 +12,20 @@ use axum::http::{Request, StatusCode};
 use futures_util::StreamExt as _;
 use serde_json::Value;
 use taffrail_model::time::Millis;
-use taffrail_model::{Labels, Level, LogEntry, Matcher, MetricKind, StreamEntries};
+use taffrail_model::{Labels, Level, LogEntry, Matcher, MetricKind, StreamEntries, TimeRange};
 use tower::ServiceExt as _;
 
 use crate::api::{ApiConfig, ApiState};
 use crate::logql::oracle::VecSource;
-use crate::source::{SeriesSelect, SeriesSink, SeriesSource, SourceError};
+use crate::source::{
+    Cancel, LogRow, LogScan, LogSource, RowSink, ScanStats, SeriesSelect, SeriesSink, SeriesSource,
+    SourceError,
+};
 
 struct NoSeries;
 
 impl SeriesSource for NoSeries {
     fn select(&self, _: &SeriesSelect, _: &mut SeriesSink<'_>) -> Result<(), SourceError> {
-        let _: ControlFlow<()> = ControlFlow::Continue(());
         Ok(())
     }
 
@@ -254,191 +257,112 @@ async fn a_form_is_as_good_as_a_query_string() {
     assert!(body.contains(wanted), "{body}");
 }
 
-// === Recorded exchanges of a real Loki ===
-
-/// What differs from the recording, and why that is right or bearable.
-const DIFFERENT: [(&str, &str); 6] = [
-    ("otlp query", "what OTLP becomes is the receiver's"),
-    ("query no tenant", "there are no tenants"),
-    ("bad regex", "another regex engine explains itself in other words"),
-    ("log same ts", "order of arrival at one nanosecond; the recording has another"),
-    ("query POST form", "as above"),
-    ("log rfc3339 times", "as above"),
-];
-
-fn level_of(line: &str) -> Level {
-    let word = ["level=", "\"level\": \""].iter().find_map(|key| line.split(key).nth(1));
-    let word = word.map_or("", |rest| rest.split([' ', '"']).next().unwrap_or(""));
-    let level = Level::from_word(word).unwrap_or_default();
-    if level == Level::Unknown && line.starts_with("ERROR") { Level::Error } else { level }
-}
-
-/// What the recorded pushes have put into Loki.
-fn recorded_source(exchanges: &[Value]) -> VecSource {
-    let source = VecSource::new();
-    let named = [("cs", "x"), ("gz", "x")].map(|(app, line)| {
-        let labels = Labels::from_pairs([("app", app), ("service_name", app)]);
-        let ts = 1_795_187_401_000_000_000;
-        let entries =
-            vec![LogEntry { ts, line: line.into(), level: Level::Unknown, metadata: vec![] }];
-        StreamEntries { labels, entries }
-    });
-    source.push(named.into());
-    let pay = Labels::from_pairs([("k8s_namespace_name", "shop"), ("service_name", "pay")]);
-    let entries = vec![entry(1_795_187_405_000_000_000, "{\"k\":\"v\"}", Level::Unknown)];
-    source.push(vec![StreamEntries { labels: pay, entries }]);
-    for exchange in
-        exchanges.iter().filter(|x| x["path"] == "/loki/api/v1/push" && x["status"] == 204)
-    {
-        for stream in exchange["request_json"]["streams"].as_array().into_iter().flatten() {
-            source.push(vec![recorded_stream(stream)]);
-        }
+#[tokio::test]
+async fn a_slow_tail_is_told_what_it_missed() {
+    let source = small();
+    let api = api(source.clone());
+    let params = owned(&[("query", "{app=\"web\"}")]);
+    let request =
+        Request::get(uri("/api/v1/logs/tail", &params)).body(Body::empty()).expect("a request");
+    let response = api.clone().oneshot(request).await.expect("a router never fails");
+    // All of these come before the tail has its first turn: this runtime has one thread.
+    for ts in 0..200 {
+        source.push(vec![batch("web", vec![entry(ts, "x", Level::Info)])]);
     }
-    source
+    let mut body = response.into_body().into_data_stream();
+    let chunk = tokio::time::timeout(Duration::from_secs(20), body.next()).await;
+    let text = chunk.expect("in time").expect("open").expect("bytes");
+    assert_eq!(String::from_utf8_lossy(&text), "{\"lagged\":136}\n");
 }
 
-fn recorded_stream(stream: &Value) -> StreamEntries {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut labels: BTreeMap<String, String> = stream["stream"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(n, v)| (n.clone(), text(v)))
-        .collect();
-    let service = labels.get("app").cloned().unwrap_or_else(|| "unknown_service".into());
-    labels.insert("service_name".into(), service);
-    let mut entries: Vec<LogEntry> = Vec::new();
-    for value in stream["values"].as_array().into_iter().flatten() {
-        let line = text(&value[1]);
-        let metadata = value[2].as_object().into_iter().flatten();
-        let metadata = metadata.map(|(n, v)| (n.clone(), text(v))).filter(|(_, v)| !v.is_empty());
-        let ts = text(&value[0]).parse().expect("nanoseconds");
-        let entry = LogEntry { ts, level: level_of(&line), line, metadata: metadata.collect() };
-        // Loki keeps one of two equal lines.
-        if !entries.contains(&entry) {
-            entries.push(entry);
-        }
-    }
-    StreamEntries { labels: Labels::from_pairs(labels), entries }
+/// A store that never comes to an end by itself, and says when a scan has ended.
+struct Endless {
+    inner: VecSource,
+    ended: tokio::sync::mpsc::Sender<()>,
 }
 
-/// Takes out what is not compared: statistics, unknown levels, the order of sets.
-fn normal(mut value: Value) -> Value {
-    fn clean(value: &mut Value) {
-        match value {
-            Value::Object(members) => {
-                members.remove("stats");
-                if members.get("detected_level").is_some_and(|level| level == "unknown") {
-                    members.remove("detected_level");
-                }
-                members.retain(|name, v| {
-                    clean(v);
-                    name != "structuredMetadata" || v.as_object().is_some_and(|o| !o.is_empty())
-                });
+impl LogSource for Endless {
+    fn scan(&self, scan: &LogScan, sink: &mut RowSink<'_>) -> Result<ScanStats, SourceError> {
+        let labels = Labels::from_pairs([("app", "web")]);
+        let row = LogRow { ts: 1, line: "x", level: Level::Unknown, metadata: &[] };
+        let result = loop {
+            if let Err(error) = scan.cancel.check() {
+                break Err(error);
             }
-            Value::Array(items) => items.iter_mut().for_each(clean),
-            _ => {}
-        }
-    }
-    clean(&mut value);
-    for pointer in ["/data", "/data/result"] {
-        if let Some(Value::Array(items)) = value.pointer_mut(pointer) {
-            let sortable = items.iter().all(Value::is_object);
-            if sortable {
-                items.sort_by_key(|item| {
-                    let mut keys: Vec<_> =
-                        item.to_string().split([',', '{', '}']).map(str::to_owned).collect();
-                    keys.sort();
-                    keys
-                });
+            if sink(&labels, row).is_break() {
+                break Ok(ScanStats::default());
             }
-        }
+        };
+        let _ = self.ended.try_send(());
+        result
     }
-    value
+
+    fn count(
+        &self,
+        m: &[Matcher],
+        r: &[TimeRange],
+        c: &Cancel,
+    ) -> Result<Vec<(Labels, Vec<u64>)>, SourceError> {
+        self.inner.count(m, r, c)
+    }
+
+    fn streams(&self, m: &[Matcher], r: TimeRange) -> Result<Vec<Labels>, SourceError> {
+        self.inner.streams(m, r)
+    }
+
+    fn subscribe(&self) -> tokio::sync::broadcast::Receiver<Arc<Vec<StreamEntries>>> {
+        self.inner.subscribe()
+    }
 }
 
-fn params_of(exchange: &Value) -> Vec<(String, String)> {
-    let mut params = Vec::new();
-    for (name, value) in exchange["params"].as_object().into_iter().flatten() {
-        match value {
-            Value::Array(values) => {
-                params.extend(
-                    values.iter().map(|v| (name.clone(), v.as_str().unwrap_or("").to_owned())),
-                );
-            }
-            Value::String(text) => params.push((name.clone(), text.clone())),
-            other => params.push((name.clone(), other.to_string())),
-        }
-    }
-    params
+fn endless(timeout: Duration) -> (axum::Router, tokio::sync::mpsc::Receiver<()>) {
+    let (ended, scans) = tokio::sync::mpsc::channel(4);
+    let source = Arc::new(Endless { inner: VecSource::new(), ended });
+    let config = ApiConfig { timeout, ..ApiConfig::default() };
+    (super::router(ApiState::new(source, Arc::new(NoSeries), config)), scans)
 }
 
-async fn replay(api: &axum::Router, exchange: &Value) -> Result<(), String> {
-    let path = exchange["path"].as_str().unwrap_or("");
-    let mut request = Request::get(uri(path, &params_of(exchange)));
-    for (name, value) in exchange["headers"].as_object().into_iter().flatten() {
-        request = request.header(name.as_str(), value.as_str().unwrap_or(""));
-    }
-    let (status, body) = send(api, request.body(Body::empty()).expect("a request")).await;
-    let wanted = exchange["status"].as_u64();
-    if wanted != Some(u64::from(status.as_u16())) {
-        return Err(format!("status {status}: {body}"));
-    }
-    match &exchange["body"] {
-        Value::String(text) => {
-            // Ours shows the query and the place below the first line.
-            let found = body.starts_with(text.trim_end());
-            if found { Ok(()) } else { Err(format!("{body}\n   wanted {text}")) }
-        }
-        recorded => {
-            let found: Value = serde_json::from_str(&body).map_err(|e| format!("{e}: {body}"))?;
-            let (found, wanted) = (normal(found), normal(recorded.clone()));
-            if found == wanted { Ok(()) } else { Err(format!("{found}\n   wanted {wanted}")) }
-        }
+#[tokio::test]
+async fn a_query_ends_when_its_client_goes() {
+    for (path, query) in [
+        ("/api/v1/logs/query", "{app=\"web\"}"),
+        ("/api/v1/logs/query", "{app=\"web\"} | nope=\"x\""),
+        ("/api/v1/logs/tail", "{app=\"web\"} | nope=\"x\""),
+    ] {
+        let (api, mut scans) = endless(Duration::from_secs(3600));
+        let params = owned(&[("query", query), ("limit", "0"), ("start", "1")]);
+        let request = Request::get(uri(path, &params)).body(Body::empty()).expect("a request");
+        let response = api.oneshot(request).await.expect("a router never fails");
+        assert_eq!(response.status(), StatusCode::OK);
+        drop(response);
+        let ended = tokio::time::timeout(Duration::from_secs(20), scans.recv()).await;
+        // Nothing to receive: the scan had not begun, and nobody holds the store any more.
+        assert!(ended.is_ok(), "{path} {query}: the scan goes on");
     }
 }
 
 #[tokio::test]
-async fn recorded_exchanges() {
-    let dir = crate::logql::conformance::data_dir("FIXTURES_DIR", "fixtures");
-    let path = dir.join("loki-http-golden.json");
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        eprintln!("SKIPPED: {} not found", path.display());
-        return;
-    };
-    let data: Value = serde_json::from_str(&text).expect("valid JSON");
-    let exchanges = data["exchanges"].as_array().expect("exchanges");
-    let api = api(Arc::new(recorded_source(exchanges)));
-    let paths = [
-        "query",
-        "query_range",
-        "labels",
-        "label",
-        "series",
-        "format_query",
-        "label/app/values",
-        "label/pod/values",
-        "label/nope/values",
-    ];
-    let (mut same, mut different) = (0, Vec::new());
-    for exchange in exchanges.iter().filter(|x| x["method"] == "GET") {
-        let short = exchange["path"].as_str().and_then(|path| path.strip_prefix("/loki/api/v1/"));
-        let name = exchange["name"].as_str().unwrap_or("");
-        if !short.is_some_and(|short| paths.contains(&short))
-            || DIFFERENT.iter().any(|(n, _)| *n == name)
-        {
-            continue;
-        }
-        match replay(&api, exchange).await {
-            Ok(()) => same += 1,
-            Err(why) => different.push(format!("{name}: {why}")),
-        }
+async fn a_client_that_takes_nothing_is_given_up() {
+    let (api, mut scans) = endless(Duration::from_millis(50));
+    for path in ["/api/v1/logs/query", "/api/v1/logs/tail"] {
+        let params = owned(&[("query", "{app=\"web\"}"), ("limit", "0"), ("start", "1")]);
+        let request = Request::get(uri(path, &params)).body(Body::empty()).expect("a request");
+        let stalled = api.clone().oneshot(request).await.expect("a router never fails");
+        let ended = tokio::time::timeout(Duration::from_secs(20), scans.recv()).await;
+        assert_eq!(ended, Ok(Some(())), "{path}");
+        drop(stalled);
     }
-    assert!(
-        different.is_empty(),
-        "{same} exchanges as recorded, {} not:\n{}",
-        different.len(),
-        different.join("\n")
-    );
-    assert!(same > 60, "only {same} exchanges were compared");
+}
+
+#[tokio::test]
+async fn a_query_ends_at_its_deadline() {
+    let (api, mut scans) = endless(Duration::from_millis(50));
+    let query = ("query", "{app=\"web\"} | nope=\"x\"");
+    let (status, body) = get(&api, "/loki/api/v1/query_range", &[query]).await;
+    assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
+    assert!(body.starts_with("request timed out"), "{body}");
+    assert_eq!(scans.recv().await, Some(()));
+    let (status, body) = get(&api, "/api/v1/logs/query", &[query]).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(body.starts_with("{\"error\":\"the query was cancelled"), "{body}");
 }
