@@ -37,6 +37,7 @@ use config::Config;
 use pods::source::Source;
 use scrape::send::{Queue, Sender};
 use state::StateDir;
+use tail::LogPipeline;
 
 /// How long the collector may take to answer a batch.
 const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,6 +46,7 @@ const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Agent {
     grace: Duration,
     source: Source,
+    logs: LogPipeline,
     scraper: scrape::Scraper,
     sender: Sender,
     queue: Queue,
@@ -62,7 +64,15 @@ impl Agent {
         let client = Client::new(&config.collector)?.with_timeout(COLLECTOR_TIMEOUT);
         let (source, pods) = Source::open(&config.pods, &config.place.node).await?;
         pods::metrics::register(pods.clone(), registry).context("register the metrics of pods")?;
-        let (_rules, volumes) = pods::volumes::provider(pods.clone(), config.kubelet_root);
+        let labeler = enrich::labeler(config.place.clone(), pods.clone());
+        let (rules, volumes) = pods::volumes::provider(pods.clone(), config.kubelet_root);
+        let tail = tail::Config {
+            pods_root: Some(config.pod_logs),
+            line_bytes_max: config.line_bytes_max,
+            grace: config.grace,
+            ..tail::Config::new(config.place.node.clone())
+        };
+        let logs = LogPipeline::new(tail, labeler, rules, client.clone(), registry)?;
 
         let metrics = scrape::Metrics::new();
         metrics.register(registry).context("register the metrics of scraping")?;
@@ -78,6 +88,7 @@ impl Agent {
             registry: registry.clone(),
             pods,
             volumes,
+            files: logs.status_handle(),
             scraped: scraper.overview(),
         };
         let listener = match config.http {
@@ -89,7 +100,7 @@ impl Agent {
             None => None,
         };
         let grace = config.grace;
-        Ok(Self { grace, source, scraper, sender, queue, listener, _state: state })
+        Ok(Self { grace, source, logs, scraper, sender, queue, listener, _state: state })
     }
 
     /// Where `/metrics` and its siblings are answered.
@@ -105,6 +116,8 @@ impl Agent {
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let mut tasks = Tasks::default();
         tasks.spawn("pods", infallible(self.source.run(shutdown.clone())));
+        let (logs, end) = (self.logs, shutdown.clone());
+        tasks.spawn("tail", async move { Ok(logs.run(end).await?) });
         tasks.spawn("scrape", infallible(self.scraper.run(shutdown.clone())));
         tasks.spawn("send", infallible(self.sender.run()));
         if let Some((listener, router)) = self.listener {
