@@ -127,8 +127,12 @@ impl Agent {
             tasks.spawn("http", async move { Ok(server.await?) });
         }
         let result = tasks.watch(shutdown).await;
-        if result.is_ok() && tasks.join(self.grace).await.contains("send") {
-            tracing::warn!(frames = self.queue.len(), "samples are lost: the collector is away");
+        if result.is_ok() {
+            tasks.join(self.grace).await;
+            let frames = self.queue.undelivered();
+            if frames > 0 {
+                tracing::warn!(frames, "samples are lost: the collector is away");
+            }
         }
         result
     }
@@ -179,8 +183,8 @@ impl Tasks {
         }
     }
 
-    /// Waits for all tasks; after `grace` gives up on those whose names are returned.
-    async fn join(&mut self, grace: Duration) -> BTreeSet<&'static str> {
+    /// Waits for all tasks; after `grace` gives up on those that are left.
+    async fn join(&mut self, grace: Duration) {
         let all = async {
             while let Some(ended) = self.set.join_next().await {
                 match ended {
@@ -198,7 +202,6 @@ impl Tasks {
             tracing::warn!(left = ?self.names, ?grace, "not all has ended in time");
         }
         self.set.abort_all();
-        std::mem::take(&mut self.names)
     }
 }
 

@@ -184,7 +184,9 @@ async fn an_agent_ends_in_time_when_the_collector_is_away() {
     agent.queue.push(vec!["frame".into()]);
     let (trigger, end) = shutdown::channel();
     trigger.stop();
+    let queue = agent.queue.clone();
     agent.run(end).await.expect("ends well, though samples are lost");
+    assert_eq!(queue.undelivered(), 1);
 }
 
 #[tokio::test]
