@@ -347,20 +347,25 @@ impl Scanner {
 
     fn read_folder(&mut self, path: &Path, modified: Nanos, now: Nanos) -> std::io::Result<()> {
         let mut entries = Vec::new();
+        let mut links = false;
         for entry in std::fs::read_dir(path)?.take(ENTRIES_MAX) {
             let entry = entry?;
             let kind = entry.file_type()?;
+            let link = kind.is_symlink();
+            links |= link;
+            // What a link leads to may change without a change of the folder.
+            let target = link.then(|| look_at(&entry.path(), true).ok()).flatten();
             entries.push(Entry {
                 name: entry.file_name(),
-                inode: entry.ino(),
+                inode: target.map_or_else(|| entry.ino(), |t| t.id.inode),
                 folder: kind.is_dir(),
-                link: kind.is_symlink(),
+                link,
             });
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let known = self.folders.get(path);
         let changed = known.is_none_or(|k| k.modified != modified || *k.entries != *entries);
-        let trusted = now.saturating_sub(modified) > TRUST_AFTER;
+        let trusted = !links && now.saturating_sub(modified) > TRUST_AFTER;
         let round = self.round;
         let folder = Folder { modified, trusted, entries: entries.into(), round, changed };
         self.folders.insert(path.to_owned(), folder);

@@ -20,7 +20,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, SeekFrom};
 
 use super::identity::{self, CHECK_BYTES, FileId, Look, Version};
 use super::lines::Lines;
-use super::packed::Unpacked;
+use super::packed::{self, Unpacked};
 use super::positions::Known;
 use super::{FileKind, FileNumber};
 use crate::discover::{Found, Place};
@@ -70,6 +70,8 @@ pub struct TailFile {
     content: Content,
     /// The last bytes before the position.
     tail: Vec<u8>,
+    /// Of unpacked content, which cannot be read at any place: the last bytes before the open line.
+    line_tail: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -115,6 +117,7 @@ impl TailFile {
             labelled: None,
             content,
             tail,
+            line_tail: Vec::new(),
         }
     }
 
@@ -161,7 +164,7 @@ impl TailFile {
             Content::Plain(file) => {
                 let before = self.tail.len();
                 let position = self.lines.position();
-                let count = file.read_at(buffer, position - before as u64)?;
+                let count = read_at(file, buffer, position - before as u64)?;
                 if count < before || buffer[..before] != self.tail {
                     return Ok(Read::Replaced);
                 }
@@ -184,24 +187,35 @@ impl TailFile {
         }
     }
 
-    /// Remembers the end of the bytes that were just read.
+    /// Remembers the end of the bytes that were just read and pushed to the lines.
     pub fn remember(&mut self, bytes: &[u8]) {
-        let kept = CHECK_BYTES.saturating_sub(bytes.len()).min(self.tail.len());
-        self.tail.drain(..self.tail.len() - kept);
-        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(CHECK_BYTES)..]);
+        let start = self.lines.position() - bytes.len() as u64;
+        if let (Content::Packed(_), Some(upto)) =
+            (&self.content, self.lines.resume().checked_sub(start))
+        {
+            let line_end = &bytes[..usize::try_from(upto).unwrap_or(0).min(bytes.len())];
+            self.line_tail.clone_from(&self.tail);
+            append_tail(&mut self.line_tail, line_end);
+        }
+        append_tail(&mut self.tail, bytes);
     }
 
     /// The check of the bytes before `end`; 0 when they cannot be read any more.
     #[must_use]
     pub fn check(&self, end: u64) -> u64 {
-        let known = self.tail.len() as u64 == end.min(CHECK_BYTES as u64);
-        if end == self.position() && known {
+        let whole = |tail: &[u8]| tail.len() as u64 == end.min(CHECK_BYTES as u64);
+        if end == self.position() && whole(&self.tail) {
             return identity::check(&self.tail);
         }
-        match &self.content {
-            Content::Plain(file) => bytes_before(file, end).map_or(0, |b| identity::check(&b)),
-            Content::Packed(_) | Content::Closed => 0,
-        }
+        let bytes = match &self.content {
+            Content::Plain(file) => bytes_before(file, end),
+            Content::Packed(_) if end == self.lines.resume() && whole(&self.line_tail) => {
+                return identity::check(&self.line_tail);
+            }
+            Content::Packed(_) => packed::bytes_before(&self.path, end),
+            Content::Closed => return 0,
+        };
+        bytes.map_or(0, |bytes| identity::check(&bytes))
     }
 
     /// What the system says of the open file.
@@ -224,6 +238,7 @@ impl TailFile {
             return Ok(());
         }
         self.tail.clear();
+        self.line_tail.clear();
         match &self.content {
             Content::Plain(file) => self.tail = bytes_before(file, position)?,
             Content::Closed if !self.place.packed => {
@@ -313,6 +328,22 @@ pub fn bytes_before(file: &File, position: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; count as usize];
     file.read_exact_at(&mut bytes, position - count)?;
     Ok(bytes)
+}
+
+/// Appends to the last bytes, of which no more than [`CHECK_BYTES`] are kept.
+fn append_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
+    let kept = CHECK_BYTES.saturating_sub(bytes.len()).min(tail.len());
+    tail.drain(..tail.len() - kept);
+    tail.extend_from_slice(&bytes[bytes.len().saturating_sub(CHECK_BYTES)..]);
+}
+
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(buffer, offset) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
 }
 
 /// The end of the hole in the file that `bytes` at `position` lie in, if they do.

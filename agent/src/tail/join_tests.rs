@@ -76,7 +76,7 @@ fn an_end_that_never_comes() {
     let text = [cri("stdout P a"), cri("stderr F x")].concat();
     let (mut out, mut joiner) = join(BOUNDS, std::slice::from_ref(&text));
     assert!(out.records.is_empty() && joiner.is_open());
-    joiner.give_up(FileNumber(0), &mut out);
+    joiner.give_up(&mut out);
     assert_eq!(out.texts(), ["x", "a"]);
     assert!(out.records[1].3.partial && !out.records[0].3.partial);
     assert_eq!(out.cuts, [vec![(0, text.len() as u64)]]);
@@ -89,9 +89,9 @@ fn what_waits_is_bounded_by_bytes_and_time() {
     assert_eq!(out.texts(), ["1", "2", "a"]);
     assert!(!joiner.is_open());
     let (mut out, mut joiner) = join(BOUNDS, std::slice::from_ref(&text));
-    joiner.expire(FileNumber(0), NOW + 1000, &mut out);
+    joiner.expire(NOW + 1000, &mut out);
     assert!(out.records.is_empty());
-    joiner.expire(FileNumber(0), NOW + 1001, &mut out);
+    joiner.expire(NOW + 1001, &mut out);
     assert_eq!(out.texts(), ["1", "2", "a"]);
 }
 

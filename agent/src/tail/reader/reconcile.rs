@@ -11,7 +11,7 @@ use std::time::Instant;
 use taffrail_kit::clock;
 
 use super::{ChainKey, HOT_INTERVAL, Reader};
-use crate::discover::{Found, Listing};
+use crate::discover::{Found, Listing, Place};
 use crate::tail::chain::{Chain, Marker, physical_line_max};
 use crate::tail::file::{self, Head, TailFile};
 use crate::tail::identity::{self, FileId, Look, Version, look_at};
@@ -147,6 +147,9 @@ impl Reader {
             }
             return Ok(());
         }
+        if self.chains.values().flat_map(|c| &c.files).any(|f| f.id == look.id && f.is_open()) {
+            return Err(io::Error::other("is being read under another name"));
+        }
         self.make_room()?;
         let opened = file::open(&found.path, found.beneath.as_deref())?;
         let look = identity::look(&opened)?;
@@ -182,8 +185,8 @@ impl Reader {
             return Ok(());
         };
         let size = packed::unpacked_size(&found.path)?;
-        let (place, path) = (found.place.clone(), found.path.clone());
-        let marker = Marker { id: look.id, size, place: place.clone(), path: path.clone() };
+        let path = found.path.clone();
+        let marker = Marker { id: look.id, size, place: found.place.clone(), path: path.clone() };
         if is_covered(chain, &found, size) {
             chain.packed.insert(look.id);
             chain.markers.push(marker);
@@ -259,15 +262,20 @@ impl Reader {
 }
 
 /// Whether the content of a compressed file is being read, or was, from the file that it was made
-/// of: that file was seen under the same rotation time, or it has no name any more and the same
-/// length.
-fn is_covered(chain: &Chain, found: &Found, size: u64) -> bool {
-    let rotated = found.place.rotated.clone().unwrap_or_default();
-    if chain.covered.contains(&(found.place.restart, rotated)) {
+/// of: that file was seen under the same rotation time; or it had the live name when it was seen
+/// last, has none any more, and is as long. Then its place is now known.
+fn is_covered(chain: &mut Chain, found: &Found, size: u64) -> bool {
+    let Place { restart, rotated, .. } = &found.place;
+    let Some(rotated) = rotated else { return false };
+    if chain.covered.contains(&(*restart, rotated.clone())) {
         return true;
     }
-    chain.files.iter().any(|f| {
-        let held = !f.listed && f.is_open() && !f.is_packed();
-        held && f.place.restart == found.place.restart && f.look().is_ok_and(|l| l.size == size)
-    })
+    let same = chain.files.iter_mut().find(|f| {
+        let vanished = !f.listed && f.place.rotated.is_none() && f.place.restart == *restart;
+        vanished && f.is_open() && f.look().is_ok_and(|l| l.size == size)
+    });
+    let Some(file) = same else { return false };
+    file.place.rotated = Some(rotated.clone());
+    chain.covered.insert((*restart, rotated.clone()));
+    true
 }
