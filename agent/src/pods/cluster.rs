@@ -4,6 +4,8 @@
 //! The list is asked with `resourceVersion=0`, so that the API server answers from its cache: a
 //! thousand agents that start at once do not reach etcd.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1 as api;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -11,6 +13,7 @@ use kube::{Api, Client, ResourceExt};
 use taffrail_kit::shutdown::Shutdown;
 use tokio::time::Instant;
 
+use super::claims::Claims;
 use super::object::convert;
 use super::table::{Event, Table};
 
@@ -49,6 +52,7 @@ pub async fn run(client: Client, node: String, mut table: Table, mut shutdown: S
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}")).any_semantic();
     // With pages the server would have to ask etcd; a node's pods fit into one answer.
     let config = watcher::Config { page_size: None, ..config };
+    let mut claims = Claims::new(client.clone());
     let events = watcher(Api::<api::Pod>::all(client), config).default_backoff();
     let mut events = std::pin::pin!(events);
     let mut listed = Vec::new();
@@ -69,9 +73,25 @@ pub async fn run(client: Client, node: String, mut table: Table, mut shutdown: S
             _ => {}
         }
         failing = failed;
-        if let Some(event) = translate(event, &mut listed) {
-            table.apply(event, Instant::now());
+        let Some(mut event) = translate(event, &mut listed) else { continue };
+        tokio::select! {
+            () = shutdown.wait() => return,
+            () = resolve(&mut claims, &mut event) => {}
         }
+        table.apply(event, Instant::now());
+    }
+}
+
+/// Looks up the claims of the pods of an event.
+async fn resolve(claims: &mut Claims, event: &mut Event) {
+    match event {
+        Event::Listed(pods) => {
+            for pod in pods {
+                claims.resolve(pod).await;
+            }
+        }
+        Event::Applied(pod) => claims.resolve(Arc::make_mut(pod)).await,
+        Event::Deleted(_) | Event::Failed(_) => {}
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! What is made of a pod (labels, targets, volumes to read) lives with those who need it.
 
+mod claims;
 pub mod cluster;
 pub mod file;
 pub mod metrics;
@@ -104,11 +105,25 @@ pub enum VolumeSource {
     /// A path of the node.
     HostPath(PathBuf),
     /// A claim; its folder carries the name of the persistent volume.
-    Claim(String),
+    Claim {
+        /// Name of the claim.
+        claim: String,
+        /// What it is bound to, if that is known.
+        bound: Option<Bound>,
+    },
     /// An inline CSI volume: `kubernetes.io~csi/<name>/mount`.
     InlineCsi,
     /// Nothing that holds logs (secrets, config maps, projections), or not known.
     Other,
+}
+
+/// The persistent volume behind a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Its name.
+    pub volume: String,
+    /// Its path, if it is a folder of the node.
+    pub path: Option<PathBuf>,
 }
 
 /// One pod of a snapshot.

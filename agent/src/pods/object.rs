@@ -59,9 +59,9 @@ fn volume(pod: &str, volume: api::Volume) -> Volume {
     } else if let Some(host) = volume.host_path {
         VolumeSource::HostPath(PathBuf::from(host.path))
     } else if let Some(claim) = volume.persistent_volume_claim {
-        VolumeSource::Claim(claim.claim_name)
+        VolumeSource::Claim { claim: claim.claim_name, bound: None }
     } else if volume.ephemeral.is_some() {
-        VolumeSource::Claim(format!("{pod}-{}", volume.name))
+        VolumeSource::Claim { claim: format!("{pod}-{}", volume.name), bound: None }
     } else if volume.csi.is_some() {
         VolumeSource::InlineCsi
     } else {
@@ -115,7 +115,8 @@ pub(super) mod tests {
             assert_eq!(web.containers.len(), 2);
             assert!(web.ip.as_deref().is_some_and(|ip| ip.starts_with("10.244.")));
             let db = pods.iter().find(|pod| pod.name == "db-0").expect("db-0");
-            assert_eq!(db.volumes[0].source, VolumeSource::Claim("logs-db-0".into()));
+            let logs = VolumeSource::Claim { claim: "logs-db-0".into(), bound: None };
+            assert_eq!(db.volumes[0].source, logs);
             let host = pods.iter().find(|pod| pod.name == "hostlogs").expect("hostlogs");
             assert_eq!(host.volumes[0].source, VolumeSource::HostPath("/var/log".into()));
             assert!(host.annotations.is_empty(), "only those for us: {:?}", host.annotations);
