@@ -1,0 +1,285 @@
+//! The open chunk of a series in memory: times and values as bits, appended one sample at a time.
+//!
+//! Times are differences of differences, values the XOR with the value before (the two ideas of
+//! Facebook's Gorilla paper). Bits, highest first:
+//!
+//! ```text
+//! first sample   64 bits time, 64 bits value
+//! time           0                 the step is the same as before
+//!                10   +  8 bits    the step changed by a little (two's complement)
+//!                110  + 14 bits
+//!                1110 + 20 bits
+//!                1111 + 64 bits    any change (wrapping)
+//! value          0                 the same bits as before
+//!                10   + bits       the XOR lies within the window of the one before
+//!                11   + 5 bits leading zeros, 6 bits length less one, + bits
+//! ```
+//!
+//! Every bit pattern of a value and every sequence of times comes back as it was.
+
+use taffrail_model::time::Millis;
+
+/// Samples in one chunk at the most: a read decodes whole chunks.
+pub(super) const CHUNK_SAMPLES: u16 = 120;
+
+/// A chunk that takes samples.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Chunk {
+    bytes: Vec<u8>,
+    /// Bits of the last byte that are still free.
+    free: u8,
+    count: u16,
+    leading: u8,
+    /// Bits of the window; 0 while there is none.
+    window: u8,
+    last_ts: Millis,
+    last_step: i64,
+    last_value: u64,
+}
+
+/// A chunk that takes no more samples.
+#[derive(Clone, Debug)]
+pub(super) struct Full {
+    bytes: std::sync::Arc<[u8]>,
+    count: u16,
+}
+
+impl Chunk {
+    pub(super) fn count(&self) -> u16 {
+        self.count
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.count >= CHUNK_SAMPLES
+    }
+
+    /// Bytes of memory behind the chunk.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Appends a sample. The caller keeps times ascending; the codec does not care.
+    pub(super) fn push(&mut self, ts: Millis, value: f64) {
+        let bits = value.to_bits();
+        if self.count == 0 {
+            self.put(ts as u64, 64);
+            self.put(bits, 64);
+        } else {
+            let step = ts.wrapping_sub(self.last_ts);
+            self.put_change(step.wrapping_sub(self.last_step));
+            self.last_step = step;
+            self.put_xor(bits ^ self.last_value);
+        }
+        self.last_ts = ts;
+        self.last_value = bits;
+        self.count += 1;
+    }
+
+    /// Takes the samples out and leaves an empty chunk.
+    pub(super) fn seal(&mut self) -> Full {
+        let chunk = std::mem::take(self);
+        Full { bytes: chunk.bytes.into(), count: chunk.count }
+    }
+
+    /// Appends the samples to two columns.
+    pub(super) fn decode(&self, times: &mut Vec<Millis>, values: &mut Vec<f64>) {
+        decode(&self.bytes, self.count, times, values);
+    }
+
+    fn put_change(&mut self, change: i64) {
+        match change {
+            0 => self.put(0, 1),
+            -0x80..=0x7F => {
+                self.put(0b10, 2);
+                self.put(change as u64, 8);
+            }
+            -0x2000..=0x1FFF => {
+                self.put(0b110, 3);
+                self.put(change as u64, 14);
+            }
+            -0x8_0000..=0x7_FFFF => {
+                self.put(0b1110, 4);
+                self.put(change as u64, 20);
+            }
+            _ => {
+                self.put(0b1111, 4);
+                self.put(change as u64, 64);
+            }
+        }
+    }
+
+    fn put_xor(&mut self, xor: u64) {
+        if xor == 0 {
+            self.put(0, 1);
+            return;
+        }
+        let leading = (xor.leading_zeros() as u8).min(31);
+        let trailing = xor.trailing_zeros() as u8;
+        let window_trailing = 64 - self.leading - self.window.min(64 - self.leading);
+        if self.window > 0 && leading >= self.leading && trailing >= window_trailing {
+            self.put(0b10, 2);
+            self.put(xor >> window_trailing, self.window);
+            return;
+        }
+        let window = 64 - leading - trailing;
+        self.put(0b11, 2);
+        self.put(u64::from(leading), 5);
+        self.put(u64::from(window - 1), 6);
+        self.put(xor >> trailing, window);
+        (self.leading, self.window) = (leading, window);
+    }
+
+    /// Appends the lowest `count` bits.
+    fn put(&mut self, bits: u64, mut count: u8) {
+        while count > 0 {
+            if self.free == 0 {
+                self.bytes.push(0);
+                self.free = 8;
+            }
+            let taken = count.min(self.free);
+            let part = (bits >> (count - taken)) & ((1u64 << taken) - 1);
+            let last = self.bytes.last_mut().expect("a byte with free bits was pushed");
+            *last |= (part as u8) << (self.free - taken);
+            self.free -= taken;
+            count -= taken;
+        }
+    }
+}
+
+impl Full {
+    /// Bytes of memory behind the chunk.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.len() + 16
+    }
+
+    /// Appends the samples to two columns.
+    pub(super) fn decode(&self, times: &mut Vec<Millis>, values: &mut Vec<f64>) {
+        decode(&self.bytes, self.count, times, values);
+    }
+}
+
+fn decode(bytes: &[u8], count: u16, times: &mut Vec<Millis>, values: &mut Vec<f64>) {
+    if count == 0 {
+        return;
+    }
+    let mut bits = Bits { bytes, at: 0 };
+    let mut ts = bits.take(64) as i64;
+    let mut value = bits.take(64);
+    let (mut step, mut leading, mut window) = (0i64, 0u8, 0u8);
+    times.push(ts);
+    values.push(f64::from_bits(value));
+    for _ in 1..count {
+        step = step.wrapping_add(bits.change());
+        ts = ts.wrapping_add(step);
+        if bits.take(1) == 1 {
+            if bits.take(1) == 1 {
+                leading = bits.take(5) as u8;
+                window = bits.take(6) as u8 + 1;
+            }
+            let trailing = 64u8.saturating_sub(leading).saturating_sub(window);
+            value ^= bits.take(window).checked_shl(u32::from(trailing)).unwrap_or(0);
+        }
+        times.push(ts);
+        values.push(f64::from_bits(value));
+    }
+}
+
+/// Reads bits, highest first; zeros after the end.
+struct Bits<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Bits<'_> {
+    fn take(&mut self, count: u8) -> u64 {
+        let mut value = 0u64;
+        let mut left = usize::from(count);
+        while left > 0 {
+            let byte = u64::from(self.bytes.get(self.at / 8).copied().unwrap_or(0));
+            let unread = 8 - self.at % 8;
+            let taken = left.min(unread);
+            let part = (byte >> (unread - taken)) & ((1 << taken) - 1);
+            value = (value << taken) | part;
+            self.at += taken;
+            left -= taken;
+        }
+        value
+    }
+
+    fn change(&mut self) -> i64 {
+        for width in [0, 8, 14, 20] {
+            if self.take(1) == 0 {
+                return self.signed(width);
+            }
+            if width == 20 {
+                break;
+            }
+        }
+        self.signed(64)
+    }
+
+    fn signed(&mut self, width: u8) -> i64 {
+        if width == 0 {
+            return 0;
+        }
+        let unused = 64 - width;
+        ((self.take(width) << unused) as i64) >> unused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use taffrail_model::sample::STALE_NAN_BITS;
+
+    fn round_trip(samples: &[(i64, u64)]) -> Vec<(i64, u64)> {
+        let mut chunk = Chunk::default();
+        for (ts, bits) in samples {
+            chunk.push(*ts, f64::from_bits(*bits));
+        }
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        chunk.decode(&mut times, &mut values);
+        assert_eq!(usize::from(chunk.seal().count), times.len());
+        times.into_iter().zip(values.into_iter().map(f64::to_bits)).collect()
+    }
+
+    #[test]
+    fn special_values_keep_their_bits() {
+        let bits = [0, 1, STALE_NAN_BITS, f64::NAN.to_bits(), u64::MAX, (-0.0f64).to_bits(), 7, 7];
+        let samples: Vec<_> = bits.iter().enumerate().map(|(at, b)| (at as i64 * 15, *b)).collect();
+        assert_eq!(round_trip(&samples), samples);
+    }
+
+    #[test]
+    fn a_constant_series_takes_two_bits_a_sample() {
+        let mut chunk = Chunk::default();
+        for at in 0..i64::from(CHUNK_SAMPLES) {
+            chunk.push(at * 15_000, 1.0);
+        }
+        assert!(chunk.is_full());
+        assert!(chunk.bytes.len() <= 16 + 30 + 4, "{}", chunk.bytes.len());
+    }
+
+    proptest! {
+        #[test]
+        fn any_samples_come_back(samples in proptest::collection::vec((any::<i64>(), any::<u64>()), 0..60)) {
+            prop_assert_eq!(round_trip(&samples), samples);
+        }
+
+        #[test]
+        fn usual_samples_come_back(steps in proptest::collection::vec((14_000i64..700_000, -4i64..1_000_000), 0..120)) {
+            let mut ts = 0;
+            let samples: Vec<_> = steps.into_iter().map(|(step, v)| {
+                ts += step;
+                (ts, (v as f64 / 4.0).to_bits())
+            }).collect();
+            prop_assert_eq!(round_trip(&samples), samples);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60), count in 0u16..200) {
+            decode(&bytes, count, &mut Vec::new(), &mut Vec::new());
+        }
+    }
+}
