@@ -1,6 +1,6 @@
 //! The pods of this node: one writer, many readers.
 //!
-//! A source ([`cluster`] or [`file`]) feeds [`table::Table`], which publishes a [`Snapshot`] after
+//! A source ([`cluster`] or [`mod@file`]) feeds [`table::Table`], which publishes a [`Snapshot`] after
 //! every change; readers hold a [`Pods`] and never wait. Pods are found by the uid that names their
 //! folders, static pods also by their config hash. A deleted pod stays findable for some minutes,
 //! because its last lines are read after it has gone.
