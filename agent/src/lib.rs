@@ -42,6 +42,9 @@ use tail::LogPipeline;
 /// How long the collector may take to answer a batch.
 const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The parts keep the grace themselves; only who does not is left behind.
+const SLACK: Duration = Duration::from_secs(1);
+
 /// An agent that is put together and holds what it needs, but does nothing yet.
 pub struct Agent {
     grace: Duration,
@@ -128,7 +131,7 @@ impl Agent {
         }
         let result = tasks.watch(shutdown).await;
         if result.is_ok() {
-            tasks.join(self.grace).await;
+            tasks.join(self.grace + SLACK).await;
             let frames = self.queue.undelivered();
             if frames > 0 {
                 tracing::warn!(frames, "samples are lost: the collector is away");
