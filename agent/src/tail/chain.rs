@@ -103,6 +103,8 @@ pub struct Chain {
     pub gone: bool,
     /// Whether it is one file alone.
     pub alone: bool,
+    /// Whether all files of the folder are known. If not, the next in order may be missing.
+    pub whole: bool,
     /// When it should be looked at again.
     pub next_look: Instant,
     /// How long after the last look that is.
@@ -152,6 +154,7 @@ impl Chain {
             packed: HashSet::new(),
             gone: false,
             alone: false,
+            whole: true,
             next_look: now,
             pause: config.poll_min,
             joiner: Joiner::new(bounds),
@@ -171,6 +174,9 @@ impl Chain {
 
     /// Reads up to [`TURN_BYTES`] of what is new.
     pub fn turn(&mut self, turn: &mut Turn<'_>) -> Progress {
+        if !self.whole {
+            return Progress::default();
+        }
         let mut bytes = 0;
         let mut more = false;
         let mut at = 0;

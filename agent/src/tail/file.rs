@@ -49,6 +49,8 @@ pub struct TailFile {
     pub generation: u32,
     /// Where it was seen last.
     pub path: PathBuf,
+    /// The folder that it must not leave, links included.
+    pub beneath: Option<PathBuf>,
     /// What it is.
     pub kind: FileKind,
     /// Its place among the files of its container.
@@ -78,6 +80,8 @@ pub struct TailFile {
 enum Content {
     Plain(File),
     Packed(Box<Unpacked>),
+    /// Read to its end and let go of for a while, to make room; opened again when it grows.
+    Parked,
     Closed,
 }
 
@@ -106,6 +110,7 @@ impl TailFile {
             source,
             generation,
             path: found.path,
+            beneath: found.beneath,
             kind: found.kind,
             place: found.place,
             listed: true,
@@ -143,10 +148,40 @@ impl TailFile {
         self.lines.position()
     }
 
-    /// Whether the file is held open.
+    /// Whether more may come of it.
     #[must_use]
     pub fn is_open(&self) -> bool {
         !matches!(self.content, Content::Closed)
+    }
+
+    /// Whether it takes one of the descriptors of the process.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(self.content, Content::Plain(_) | Content::Packed(_))
+    }
+
+    /// Lets go of a plain file that has a name and is in the store up to its end, until it grows.
+    /// Returns whether there is room now.
+    pub fn park(&mut self) -> bool {
+        let idle = self.listed && self.labelled.is_some() && self.committed == self.position();
+        let parks = idle && matches!(self.content, Content::Plain(_));
+        if parks {
+            self.content = Content::Parked;
+        }
+        parks
+    }
+
+    /// Opens a parked file again if it has changed.
+    fn unpark(&mut self) -> io::Result<()> {
+        let changed = identity::look_at(&self.path, true)
+            .is_ok_and(|l| l.id == self.id && l.size != self.position());
+        if changed {
+            let file = open(&self.path, self.beneath.as_deref())?;
+            if identity::look(&file)?.id == self.id {
+                self.content = Content::Plain(file);
+            }
+        }
+        Ok(())
     }
 
     /// Whether it is the unpacked content of a compressed file.
@@ -160,6 +195,9 @@ impl TailFile {
     /// # Errors
     /// What the system says.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
+        if matches!(self.content, Content::Parked) {
+            self.unpark()?;
+        }
         match &mut self.content {
             Content::Plain(file) => {
                 let before = self.tail.len();
@@ -183,7 +221,7 @@ impl TailFile {
                 let count = unpacked.read(buffer)?;
                 Ok(if count == 0 { Read::End } else { Read::Data(0..count) })
             }
-            Content::Closed => Ok(Read::End),
+            Content::Parked | Content::Closed => Ok(Read::End),
         }
     }
 
@@ -213,7 +251,7 @@ impl TailFile {
                 return identity::check(&self.line_tail);
             }
             Content::Packed(_) => packed::bytes_before(&self.path, end),
-            Content::Closed => return 0,
+            Content::Parked | Content::Closed => return 0,
         };
         bytes.map_or(0, |bytes| identity::check(&bytes))
     }
@@ -225,7 +263,12 @@ impl TailFile {
     pub fn look(&self) -> io::Result<Look> {
         match &self.content {
             Content::Plain(file) => identity::look(file),
-            Content::Packed(_) | Content::Closed => identity::look_at(&self.path, true),
+            Content::Packed(_) => identity::look_at(&self.path, true),
+            Content::Parked | Content::Closed => {
+                identity::look_at(&self.path, true).and_then(|l| {
+                    if l.id == self.id { Ok(l) } else { Err(io::ErrorKind::NotFound.into()) }
+                })
+            }
         }
     }
 
@@ -241,15 +284,15 @@ impl TailFile {
         self.line_tail.clear();
         match &self.content {
             Content::Plain(file) => self.tail = bytes_before(file, position)?,
-            Content::Closed if !self.place.packed => {
-                let file = open(&self.path, None)?;
+            Content::Parked | Content::Closed if !self.place.packed => {
+                let file = open(&self.path, self.beneath.as_deref())?;
                 if identity::look(&file)?.id != self.id {
                     return Err(io::ErrorKind::NotFound.into());
                 }
                 self.tail = bytes_before(&file, position)?;
                 self.content = Content::Plain(file);
             }
-            Content::Packed(_) | Content::Closed => {
+            Content::Packed(_) | Content::Parked | Content::Closed => {
                 let unpacked = Unpacked::open(&self.path, position)?;
                 self.content = Content::Packed(Box::new(unpacked));
             }

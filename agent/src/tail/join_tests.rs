@@ -179,6 +179,30 @@ proptest! {
     }
 
     #[test]
+    fn any_reads_give_the_same_records_and_ranges(
+        rows in proptest::collection::vec(prop_oneof![
+            (any::<bool>(), any::<bool>(), "[a-zé]{0,30}").prop_map(|(err, partial, text)| cri(&format!(
+                "{} {} {text}", if err { "stderr" } else { "stdout" }, if partial { "P" } else { "F" },
+            ))),
+            "[a-z ]{0,12}\n".prop_map(|s| s),
+        ], 0..20),
+        sizes in proptest::collection::vec(1_usize..60, 1..20),
+    ) {
+        let text = rows.concat();
+        let (whole, _) = join(BOUNDS, std::slice::from_ref(&text));
+        let (mut joiner, mut lines) = (Joiner::new(BOUNDS), Lines::new(0, 1000));
+        let mut out = Out::default();
+        let mut rest = text.as_bytes();
+        for size in sizes.iter().cycle() {
+            if rest.is_empty() { break; }
+            let (chunk, after) = rest.split_at(rest.len().min(*size));
+            lines.push(chunk, |l| joiner.push(FileNumber(0), Format::Container, l, NOW, &mut out));
+            rest = after;
+        }
+        prop_assert_eq!(out, whole);
+    }
+
+    #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), max in 0_usize..30) {
         let _ = cut_between_characters(&bytes, max);
         let mut joiner = Joiner::new(BOUNDS);

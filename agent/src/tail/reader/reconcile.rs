@@ -42,6 +42,7 @@ impl Reader {
         for folder in scan.gone {
             for chain in self.chains.values_mut().filter(|c| c.folder == folder) {
                 chain.gone = true;
+                chain.whole = true;
                 chain.files.iter_mut().for_each(|f| f.listed = false);
             }
         }
@@ -80,11 +81,19 @@ impl Reader {
                 self.unreadable(&folder, &path, &error);
             }
         }
-        chain.covered.retain(|(restart, rotated)| {
-            names.iter().any(|p| p.restart == *restart && p.rotated.as_ref() == Some(rotated))
-        });
-        chain.packed.retain(|id| packed.contains(id));
         chain.sort();
+        // A rotation between the listing and the opening would leave a file out: then nothing is
+        // read, and nothing forgotten, before the next, whole look.
+        chain.whole = self.scanner.is_current(&listing.folder);
+        if chain.whole {
+            chain.covered.retain(|(restart, rotated)| {
+                names.iter().any(|p| p.restart == *restart && p.rotated.as_ref() == Some(rotated))
+            });
+            chain.packed.retain(|id| packed.contains(id));
+        } else {
+            self.scanner.forget(&listing.folder);
+            self.next_scan = now + self.config.poll_min;
+        }
         self.chains.insert(id, chain);
     }
 
@@ -216,12 +225,20 @@ impl Reader {
         Ok(())
     }
 
-    fn make_room(&self) -> io::Result<()> {
-        let open = self.chains.values().flat_map(|c| &c.files).filter(|f| f.is_open()).count();
-        if open < self.config.open_files_max {
+    /// Sees to it that one more file may be opened: lets go of files that are silent.
+    fn make_room(&mut self) -> io::Result<()> {
+        let max = self.config.open_files_max;
+        let held = self.chains.values().flat_map(|c| &c.files).filter(|f| f.is_held()).count();
+        if held < max {
             return Ok(());
         }
-        Err(io::Error::other(format!("more than {} files are open", self.config.open_files_max)))
+        let silent = self.chains.values_mut().filter(|c| c.pause >= self.config.poll_max);
+        let parked = silent.flat_map(|c| &mut c.files).filter_map(|f| f.park().then_some(()));
+        // A few at a time: the next file will need room too.
+        if parked.take(held - max + 1 + max / 16).count() > held - max {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("more than {max} files are open")))
     }
 
     /// Notes why a file is not read, and has its folder looked at again.
@@ -242,10 +259,10 @@ impl Reader {
         for chain in self.chains.values() {
             for file in &chain.files {
                 files += 1;
-                open += i64::from(file.is_open());
+                open += i64::from(file.is_held());
                 // A file that is silent is read to its end: no need to ask for its size.
                 let waits = file.position() > file.committed || chain.pause <= self.config.poll_min;
-                if waits && file.is_open() {
+                if waits && file.is_held() {
                     let size = file.look().map_or(0, |l| l.size).max(file.position());
                     lag += i64::try_from(size.saturating_sub(file.committed)).unwrap_or(0);
                 }

@@ -18,7 +18,10 @@ impl Random {
     }
 }
 
-async fn run(seed: u64) {
+/// With `packing` rotated files are compressed, as the kubelet does. Then a request that is still
+/// under way when its agent dies must not be kept later: the content of a compressed file is known
+/// by what is committed when the next agent asks.
+async fn run(seed: u64, packing: bool) {
     let mut random = Random(seed | 1);
     let mut w = World::new().await;
     w.config.batch_bytes = 600;
@@ -44,7 +47,7 @@ async fn run(seed: u64) {
             for piece in 0..pieces {
                 append(&path.join("0.log"), &cri(&format!("{stream} P"), &format!("{piece}.")));
                 if random.below(6) == 0 {
-                    rotate(&path, &mut rotations[pod]);
+                    rotate(&path, &mut rotations[pod], packing);
                 }
             }
             append(&path.join("0.log"), &cri(&format!("{stream} F"), &text));
@@ -52,9 +55,12 @@ async fn run(seed: u64) {
             written.entry((pod, stream)).or_default().push(format!("{whole}{text}"));
         }
         match random.below(10) {
-            0 => rotate(&path, &mut rotations[pod]),
+            0 => rotate(&path, &mut rotations[pod], packing),
             1 => {
                 w.kill().await;
+                if packing {
+                    w.fake.fence().await;
+                }
                 w.start();
             }
             2 => {
@@ -95,10 +101,10 @@ fn w_folder(pods: &[&str], pod: usize) -> String {
 }
 
 /// As the kubelet: the file rotated before is compressed, the live file gets a time.
-fn rotate(folder: &Path, count: &mut u32) {
+fn rotate(folder: &Path, count: &mut u32, packing: bool) {
     if folder.join("0.log").exists() {
         let before = folder.join(format!("0.log.20261120-{count:06}"));
-        if before.exists() {
+        if packing && before.exists() {
             compress(&before);
         }
         *count += 1;
@@ -112,6 +118,6 @@ async fn every_line_once_and_in_order() {
     let seeds = std::env::var_os("SEEDS").and_then(|s| s.to_str()?.parse().ok()).unwrap_or(6);
     for seed in 1..=seeds {
         eprintln!("seed {seed}");
-        run(seed).await;
+        run(seed, seed % 2 == 0).await;
     }
 }

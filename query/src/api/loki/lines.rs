@@ -38,7 +38,8 @@ const CHUNKS_MAX: usize = 8;
 /// A response whose body comes from a channel.
 pub(super) fn streamed() -> (mpsc::Sender<Bytes>, Response) {
     let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
-    let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>));
+    let body =
+        Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>));
     let headers = [(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-store")];
     (sender, (headers, body).into_response())
 }

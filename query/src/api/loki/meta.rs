@@ -158,9 +158,7 @@ pub(super) async fn index_stats(
 /// `GET|POST /loki/api/v1/format_query`
 pub(super) async fn format_query(params: Params) -> Response {
     match parse(params.query(), LogqlOptions::default()) {
-        Ok(expr) => {
-            Json(json!({ "status": "success", "data": expr.to_string() })).into_response()
-        }
+        Ok(expr) => Json(json!({ "status": "success", "data": expr.to_string() })).into_response(),
         Err(error) => {
             let body = Json(json!({ "status": "invalid-query", "error": error.to_string() }));
             (StatusCode::BAD_REQUEST, body).into_response()

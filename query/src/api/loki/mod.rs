@@ -41,4 +41,3 @@ pub(super) fn router(state: ApiState) -> Router {
         .route("/api/v1/logs/tail", get(tail::tail))
         .with_state(state)
 }
-

@@ -124,7 +124,8 @@ async fn history(
             engine.await
         }
     };
-    let seen = joined.map_err(|error| ApiError::bad_request(format!("history failed: {error}")))??;
+    let seen =
+        joined.map_err(|error| ApiError::bad_request(format!("history failed: {error}")))??;
     Ok(seen)
 }
 
