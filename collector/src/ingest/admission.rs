@@ -53,6 +53,19 @@ pub struct Held {
     _permit: OwnedSemaphorePermit,
 }
 
+/// A share of the budget, before there is a body.
+pub struct Share {
+    permit: OwnedSemaphorePermit,
+}
+
+impl Share {
+    /// The share with its body.
+    #[must_use]
+    pub fn of(self, bytes: Bytes) -> Held {
+        Held { bytes, _permit: self.permit }
+    }
+}
+
 impl Admission {
     /// Nothing is in flight.
     #[must_use]
@@ -95,14 +108,13 @@ impl Admission {
         }
     }
 
-    /// Takes a share of the budget for a body that is already in memory.
+    /// Takes a share of the budget for a body that will be read.
     ///
     /// # Errors
     /// As [`Admission::read`].
-    pub async fn hold(&self, bytes: Bytes) -> Result<Held, Refusal> {
+    pub async fn share(&self, bytes: usize) -> Result<Share, Refusal> {
         self.check()?;
-        let permit = self.budget_for(bytes.len()).await?;
-        Ok(Held { bytes, _permit: permit })
+        Ok(Share { permit: self.budget_for(bytes).await? })
     }
 
     async fn budget_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {

@@ -7,6 +7,7 @@
 //! batch was there already, waits for the frames that it rests on.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
@@ -19,6 +20,9 @@ use super::refusal::Refusal;
 use crate::logs::{LogStore, LogStoreConfig};
 use crate::metrics::{MetricStore, MetricStoreConfig};
 use crate::wal::{self, Received};
+
+/// Frames of samples that are replayed between two looks whether the store is due.
+const REPLAY_FRAMES: u64 = 64;
 
 /// What waits for the disk: the frame to wait for, and what to answer then.
 #[derive(Debug)]
@@ -118,17 +122,10 @@ impl LogIntake {
         Ok(Pending { seq, answer: Ok(Stored { items: lines, ..Stored::default() }) })
     }
 
-    /// The positions of all files whose identity begins with `prefix`, once they are durable.
-    ///
-    /// # Errors
-    /// When they never will be.
-    pub async fn positions(&self, prefix: &str) -> Result<Vec<Position>, Refusal> {
-        let (seq, positions) = {
-            let _order = self.in_order();
-            (self.wal.last_seq(), self.store.positions(prefix))
-        };
-        self.wal.durable(seq).await?;
-        Ok(positions)
+    /// The positions of all files whose identity begins with `prefix`.
+    pub fn positions(&self, prefix: &str) -> Pending<Vec<Position>> {
+        let _order = self.in_order();
+        Pending { seq: self.wal.last_seq(), answer: Ok(self.store.positions(prefix)) }
     }
 }
 
@@ -139,6 +136,10 @@ pub struct MetricIntake {
     /// Its write-ahead log.
     pub wal: Journal,
     order: Mutex<()>,
+    /// Bytes of samples in memory from which on nothing is taken: the store cannot write them, or
+    /// not fast enough.
+    head_bytes_max: u64,
+    full: AtomicBool,
 }
 
 impl MetricIntake {
@@ -147,10 +148,17 @@ impl MetricIntake {
     /// # Errors
     /// When either cannot be opened, or the store cannot be written.
     pub fn open(config: MetricStoreConfig, wal_dir: &Path) -> anyhow::Result<Self> {
+        let head_bytes_max = (config.head_bytes_max as u64).saturating_mul(3);
         let opened = MetricStore::open(config).context("open the metric store")?;
         let wal = wal::open(wal_dir, "metrics", opened.replay_from)
             .context("open the write-ahead log of the metric store")?;
-        let intake = Self { store: opened.store, wal, order: Mutex::new(()) };
+        let intake = Self {
+            store: opened.store,
+            wal,
+            order: Mutex::new(()),
+            head_bytes_max,
+            full: AtomicBool::new(false),
+        };
         intake.replay(opened.replay_from)?;
         Ok(intake)
     }
@@ -168,10 +176,18 @@ impl MetricIntake {
                 }
             }
             frames += 1;
+            if frames.is_multiple_of(REPLAY_FRAMES) {
+                self.store.tick().context("write the metric store during replay")?;
+            }
         }
-        self.store.tick().context("write the metric store after replay")?;
         tracing::info!(wal = "metrics", from, frames, "replayed");
         Ok(())
+    }
+
+    /// Looks whether there is room for more samples; called every second or so.
+    pub fn look(&self) {
+        let full = self.store.stats().head_bytes > self.head_bytes_max;
+        self.full.store(full, Ordering::Relaxed);
     }
 
     /// Stores the samples of a request. Blocks for as long as a write into the page cache takes.
@@ -179,6 +195,9 @@ impl MetricIntake {
     /// # Errors
     /// When nothing could be stored; nothing has changed then.
     pub fn commit(&self, received: &Received<'_>) -> Result<Pending<Stored>, Refusal> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(Refusal::Full("the metric store is writing to disk".into()));
+        }
         let decoded = decode::metrics(received)?;
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         if decoded.series.is_empty() {

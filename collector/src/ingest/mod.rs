@@ -34,6 +34,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use taffrail_kit::clock;
+use taffrail_model::record::Position;
 use taffrail_model::wire::POSITIONS_PATH;
 
 use admission::{Admission, Held};
@@ -97,6 +98,18 @@ impl Doors {
         if let Ok(stored) = &pending.answer {
             self.counters.stored(is_logs(kind), stored);
         }
+        pending.answer
+    }
+
+    /// The committed positions of all files whose identity begins with `prefix`.
+    ///
+    /// # Errors
+    /// When the write-ahead log cannot make durable what they rest on.
+    pub async fn positions(self: &Arc<Self>, prefix: String) -> Result<Vec<Position>, Refusal> {
+        let doors = self.clone();
+        let work = tokio::task::spawn_blocking(move || doors.logs.positions(&prefix));
+        let pending = work.await.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        self.logs.wal.durable(pending.seq).await?;
         pending.answer
     }
 

@@ -178,7 +178,7 @@ pub(super) async fn positions(
     State(doors): State<Arc<Doors>>,
     Query(Prefix { prefix }): Query<Prefix>,
 ) -> Response {
-    match doors.logs.positions(&prefix).await {
+    match doors.positions(prefix).await {
         Ok(positions) => {
             ([(CONTENT_TYPE, CONFLICT_CONTENT_TYPE)], positions_json(&positions)).into_response()
         }
