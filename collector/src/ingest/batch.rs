@@ -216,8 +216,9 @@ mod tests {
 
     #[test]
     fn ranges_continue_repeat_or_conflict() {
-        // (position, ranges, lines admitted or None for a conflict)
-        let cases: [(u64, &[(u64, u64)], Option<usize>); 12] = [
+        /// Position, ranges, lines admitted or `None` for a conflict.
+        type Case<'a> = (u64, &'a [(u64, u64)], Option<usize>);
+        let cases: [Case; 12] = [
             (0, &[(0, 10)], Some(1)),
             (0, &[(0, 0)], Some(1)),
             (0, &[(5, 10)], None),

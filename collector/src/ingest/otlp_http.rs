@@ -53,8 +53,8 @@ pub(super) async fn logs(
     let form = form_of(&headers);
     let kind = if form == Ok(Form::Json) { Kind::OtlpLogsJson } else { Kind::OtlpLogs };
     match receive(&doors, &headers, body, &form, kind).await {
-        Ok(_) => answer(form, &ExportLogsServiceResponse::default()),
-        Err(refusal) => refuse(form, &refusal),
+        Ok(_) => answer(form.unwrap_or(Form::Protobuf), &ExportLogsServiceResponse::default()),
+        Err(refusal) => refuse(form.unwrap_or(Form::Protobuf), &refusal),
     }
 }
 
@@ -67,8 +67,8 @@ pub(super) async fn metrics(
     let form = form_of(&headers);
     let kind = if form == Ok(Form::Json) { Kind::OtlpMetricsJson } else { Kind::OtlpMetrics };
     match receive(&doors, &headers, body, &form, kind).await {
-        Ok(stored) => answer(form, &metrics_answer(stored)),
-        Err(refusal) => refuse(form, &refusal),
+        Ok(stored) => answer(form.unwrap_or(Form::Protobuf), &metrics_answer(stored)),
+        Err(refusal) => refuse(form.unwrap_or(Form::Protobuf), &refusal),
     }
 }
 
@@ -121,10 +121,10 @@ fn form_of(headers: &HeaderMap) -> Result<Form, Refusal> {
     }
 }
 
-fn answer<M: Message + serde::Serialize>(form: Result<Form, Refusal>, message: &M) -> Response {
+fn answer<M: Message + serde::Serialize>(form: Form, message: &M) -> Response {
     match form {
-        Ok(Form::Json) => ([(CONTENT_TYPE, JSON)], json(message)).into_response(),
-        _ => ([(CONTENT_TYPE, PROTOBUF)], message.encode_to_vec()).into_response(),
+        Form::Json => ([(CONTENT_TYPE, JSON)], json(message)).into_response(),
+        Form::Protobuf => ([(CONTENT_TYPE, PROTOBUF)], message.encode_to_vec()).into_response(),
     }
 }
 
@@ -137,7 +137,7 @@ fn json<M: serde::Serialize>(message: &M) -> String {
     value.to_string()
 }
 
-fn refuse(form: Result<Form, Refusal>, refusal: &Refusal) -> Response {
+fn refuse(form: Form, refusal: &Refusal) -> Response {
     let status = refusal.status();
     if let Refusal::Conflict(positions) = refusal {
         return (status, [(CONTENT_TYPE, CONFLICT_CONTENT_TYPE)], positions_json(positions))
@@ -145,11 +145,13 @@ fn refuse(form: Result<Form, Refusal>, refusal: &Refusal) -> Response {
     }
     let text = Status { code: rpc_code(status), message: refusal.to_string() };
     let mut response = match form {
-        Ok(Form::Json) => {
+        Form::Json => {
             let json = serde_json::json!({"code": text.code, "message": text.message});
             (status, [(CONTENT_TYPE, JSON)], json.to_string()).into_response()
         }
-        _ => (status, [(CONTENT_TYPE, PROTOBUF)], text.encode_to_vec()).into_response(),
+        Form::Protobuf => {
+            (status, [(CONTENT_TYPE, PROTOBUF)], text.encode_to_vec()).into_response()
+        }
     };
     if let Some(seconds) = refusal.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
@@ -182,7 +184,7 @@ pub(super) async fn positions(
         Ok(positions) => {
             ([(CONTENT_TYPE, CONFLICT_CONTENT_TYPE)], positions_json(&positions)).into_response()
         }
-        Err(refusal) => refuse(Ok(Form::Json), &refusal),
+        Err(refusal) => refuse(Form::Json, &refusal),
     }
 }
 

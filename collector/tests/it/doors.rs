@@ -75,7 +75,9 @@ async fn bad_otlp_is_refused_with_its_reason_and_stores_nothing() {
     let zstd = ("content-encoding", "zstd");
     let text = ("content-type", "text/plain");
     let br = ("content-encoding", "br");
-    let cases: [(&[(&str, &str)], Vec<u8>, u16, &str); 9] = [
+    /// Headers, body, status, a part of the reason.
+    type Case<'a> = (&'a [(&'a str, &'a str)], Vec<u8>, u16, &'a str);
+    let cases: [Case; 9] = [
         (&[text], good.clone(), 415, "text/plain"),
         (&[], good.clone(), 415, "content type"),
         (&[PROTOBUF, br], good.clone(), 415, "content encoding"),
