@@ -108,7 +108,9 @@ impl ContainerLog {
     }
 }
 
-/// A log that an application writes itself: plain lines, renamed to `.1`, `.2`, … when big.
+/// A log that an application writes itself: plain lines, moved to `<name>.1.log`, `<name>.2.log`, …
+/// when big, as logback does it. The names still end in `.log`, so that whoever looks for `*.log`
+/// finds what it has not read.
 #[derive(Debug)]
 pub(super) struct PlainLog {
     path: PathBuf,
@@ -139,7 +141,7 @@ impl PlainLog {
         if self.size < self.limits.bytes_max {
             return Ok(());
         }
-        let numbered = |n: usize| with_suffix(&self.path, &format!(".{n}"));
+        let numbered = |n: usize| self.path.with_extension(format!("{n}.log"));
         for n in (1..self.limits.files_max.saturating_sub(1)).rev() {
             if numbered(n).exists() {
                 fs::rename(numbered(n), numbered(n + 1))?;
@@ -286,9 +288,9 @@ pub(super) mod tests {
         log.flush().unwrap();
         assert_eq!(
             names(&folder.path().join("logs")),
-            ["billing.log", "billing.log.1", "billing.log.2"]
+            ["billing.1.log", "billing.2.log", "billing.log"]
         );
         assert_eq!(read(&path), b"last\n");
-        assert_eq!(read(&with_suffix(&path, ".1")), b"number 4\nnumber 5\n");
+        assert_eq!(read(&path.with_extension("1.log")), b"number 4\nnumber 5\n");
     }
 }

@@ -59,26 +59,8 @@ pub(super) const VOLUME: &str = "app-logs";
 type Row = (&'static str, &'static str, usize, &'static str, Owner, Behaviour, u32, bool);
 
 const ROWS: [Row; 12] = [
-    (
-        "shop",
-        "storefront",
-        0,
-        "nginx",
-        Owner::Deployment,
-        Behaviour::Steady(Kind::Access),
-        16,
-        true,
-    ),
-    (
-        "shop",
-        "storefront",
-        1,
-        "nginx",
-        Owner::Deployment,
-        Behaviour::Steady(Kind::Access),
-        14,
-        true,
-    ),
+    ("shop", "web", 0, "nginx", Owner::Deployment, Behaviour::Steady(Kind::Access), 16, true),
+    ("shop", "web", 1, "nginx", Owner::Deployment, Behaviour::Steady(Kind::Access), 14, true),
     ("shop", "checkout", 0, "app", Owner::Deployment, Behaviour::Troubled(Kind::Json), 12, true),
     ("shop", "checkout", 1, "app", Owner::Deployment, Behaviour::Troubled(Kind::Json), 12, true),
     ("shop", "cart", 0, "app", Owner::Deployment, Behaviour::Steady(Kind::Logfmt), 12, true),
@@ -214,9 +196,10 @@ impl Pod {
     fn object(&self, state: &PodState, started: &str) -> Value {
         let (kind, owner) = self.owner_reference();
         let owner_uid = uid(&format!("{kind}/{}/{owner}", self.namespace));
+        let image = format!("registry.example.com/{}:2.7.1", self.app);
         let mut container = json!({
             "name": self.container,
-            "image": format!("registry.example.com/{}:2.7.1", self.app),
+            "image": image,
             "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
         });
         if let Some(port) = state.port {
@@ -250,6 +233,7 @@ impl Pod {
                 "hostIP": "127.0.0.1", "startTime": started,
                 "containerStatuses": [{
                     "name": self.container, "ready": true, "started": true,
+                    "image": image, "imageID": image,
                     "restartCount": state.restarts,
                     "state": {"running": {"startedAt": started}},
                 }],

@@ -254,6 +254,7 @@ impl Worker {
             self.due -= 1.0;
             ts = (ts + i64::from(random.between(20_000, 2_000_000))).min(now);
             line.clear();
+            corpus.set_time(ts);
             corpus.write_voice(&mut self.voice, &mut line);
             match &mut self.volume {
                 Some(volume) => volume.push(&line),
