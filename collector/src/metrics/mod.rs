@@ -212,6 +212,8 @@ struct Inner {
     durable_seq: u64,
     /// When the first sample came after the last flush.
     dirty_since: Option<Instant>,
+    /// Room for taking fingerprints.
+    buffer: Vec<u8>,
 }
 
 /// Samples taken out of the head, in order of the series' numbers.
@@ -335,7 +337,7 @@ impl Inner {
 
     /// The number of a series, a new one if the limit allows.
     fn number(&mut self, one: &SeriesSamples, series_max: usize) -> Option<SeriesId> {
-        let fingerprint = one.labels.fingerprint();
+        let fingerprint = index::fingerprint(&one.labels, &mut self.buffer);
         if let Some(id) = self.index.find(fingerprint) {
             if !self.head.is_active(id) {
                 self.declare(one);
