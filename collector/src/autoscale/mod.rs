@@ -202,7 +202,7 @@ fn item_json(
     });
     // Kubernetes' times have no fractions.
     let time = format_rfc3339(item.timestamp.div_euclid(1000).saturating_mul(1_000_000_000));
-    let seconds = item.window.map(|window| (window + 500) / 1000);
+    let seconds = item.window.map(|window| window.saturating_add(500) / 1000);
     let mut body = json!({ "describedObject": object });
     match version {
         Version::V1Beta1 => body["metricName"] = name.into(),

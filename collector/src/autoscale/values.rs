@@ -347,7 +347,7 @@ fn rate(times: &[Millis], values: &[f64], window: Millis) -> Result<(f64, Millis
         }
         before = Some((*ts, *value));
     }
-    let span = last - first;
+    let span = last.saturating_sub(first);
     if span <= 0 {
         return Err(Trouble::OneSample);
     }

@@ -99,6 +99,11 @@ impl Head {
         self.bytes + self.active * size_of::<Active>() + self.series.capacity() * size_of::<usize>()
     }
 
+    /// Bytes of memory behind the samples alone: what a flush frees.
+    pub(super) fn samples_size(&self) -> usize {
+        self.bytes
+    }
+
     /// First and last time in memory.
     pub(super) fn span(&self) -> Option<(Millis, Millis)> {
         self.first.zip(self.last)

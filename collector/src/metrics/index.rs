@@ -185,13 +185,17 @@ impl Index {
         Labels::from_pairs(self.pairs(id).iter().map(|(n, v)| (text(*n), text(*v))))
     }
 
-    /// Sorts series by their labels.
-    pub(super) fn sort(&self, ids: &mut [SeriesId]) {
-        let key = |id: SeriesId| {
-            let pairs = self.pairs(id).iter();
-            pairs.map(|(n, v)| (&**self.symbols.text(*n), &**self.symbols.text(*v)))
+    /// By what series are ordered in a block: the name of the metric, then the fingerprint. The same
+    /// for every process that ever writes the series.
+    pub(super) fn order_keys(&self, ids: &[SeriesId]) -> Vec<(Arc<str>, u128, SeriesId)> {
+        let none: Arc<str> = "".into();
+        let name = self.symbols.number(METRIC_NAME);
+        let key = |id: &SeriesId| {
+            let pair = self.pairs(*id).iter().find(|(n, _)| Some(*n) == name);
+            let text = pair.map_or(&none, |(_, value)| self.symbols.text(*value));
+            (text.clone(), self.fingerprint(*id), *id)
         };
-        ids.sort_by(|a, b| key(*a).cmp(key(*b)));
+        ids.iter().map(key).collect()
     }
 
     /// The series that satisfy all matchers, ascending.

@@ -54,7 +54,8 @@ pub struct MetricStoreConfig {
     pub block_span: Duration,
     /// Samples in memory are sealed at the latest so long after the first of them came.
     pub flush_after: Duration,
-    /// Samples in memory are sealed when they and their series' state take so many bytes.
+    /// Samples in memory are sealed when they take so many bytes (the state of their series, which
+    /// stays, comes on top: about 350 bytes each).
     pub head_bytes_max: usize,
     /// How far behind the newest sample of its series a sample may lie.
     pub out_of_order: Duration,
@@ -167,7 +168,7 @@ pub struct Stats {
     pub symbols: u64,
     /// Samples in memory.
     pub head_samples: u64,
-    /// Bytes of memory behind them.
+    /// Bytes of memory behind them and the state of their series, the index excluded.
     pub head_bytes: u64,
     /// Sealed blocks.
     pub blocks: u64,
@@ -189,6 +190,8 @@ pub struct MetricStore {
     inner: RwLock<Inner>,
     /// Held while blocks are written, merged or removed.
     maintenance: Mutex<Numbers>,
+    /// Read by a query while it holds on to numbers of series; only ever tried for writing.
+    numbering: RwLock<()>,
     damaged: AtomicU64,
     over_limit: AtomicU64,
     _lock: File,
@@ -197,6 +200,8 @@ pub struct MetricStore {
 /// What only maintenance needs.
 struct Numbers {
     next_block: u64,
+    /// Whether blocks were removed since series were last forgotten.
+    forget: bool,
 }
 
 #[derive(Default)]

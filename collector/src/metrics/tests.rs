@@ -354,6 +354,31 @@ fn old_blocks_and_their_series_go() {
 }
 
 #[test]
+fn a_running_query_keeps_the_numbers_of_its_series() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = MetricStore::open(config(folder.path())).unwrap().store;
+    let hour = 3_600_000;
+    for (seq, name) in ["old", "older", "new"].into_iter().enumerate() {
+        let ago = if name == "new" { 0 } else { 40 * hour };
+        store.apply(seq as u64, &[series(&labels(&[("a", name)]), &[(NOW - ago, 1.0)])]);
+        store.flush().unwrap();
+    }
+    drop(store);
+    let day = Duration::from_secs(86_400);
+    let shorter = MetricStoreConfig { retention: day, ..config(folder.path()) };
+    let store = MetricStore::open(shorter).unwrap().store;
+    let select = SeriesSelect { matchers: Vec::new(), start: 0, end: NOW, cancel: Cancel::new() };
+    let each = &mut |_: &Labels, _: &[i64], _: &[f64]| {
+        store.tick().unwrap();
+        assert_eq!(store.stats().series, 3, "forgotten under a query");
+        ControlFlow::Continue(())
+    };
+    store.select(&select, each).unwrap();
+    store.tick().unwrap();
+    assert_eq!(store.stats().series, 1, "forgotten after it");
+}
+
+#[test]
 fn tick_flushes_when_memory_is_full() {
     let folder = tempfile::tempdir().unwrap();
     let small = MetricStoreConfig { head_bytes_max: 1, ..config(folder.path()) };
@@ -363,6 +388,7 @@ fn tick_flushes_when_memory_is_full() {
     assert_eq!(store.durable_seq(), 0);
     assert!(store.tick().unwrap());
     assert_eq!((store.durable_seq(), store.stats().blocks), (6, 1));
+    assert!(!store.tick().unwrap(), "the state of a series is no reason to flush again");
     store.apply(6, &[]);
     store.flush().unwrap();
     assert_eq!((store.durable_seq(), store.stats().blocks), (7, 1));
