@@ -97,6 +97,7 @@ fn world() -> Listed {
     world.pod("hits_total", "web-2", &[], &[(0, 30.0)]);
     world.pod("queue", "web-1", &[("app_kubernetes_io_name", "shop")], &[(120, 3.0)]);
     world.add(&[(METRIC_NAME, "up"), ("namespace", "default")], &[(0, 1.0)]);
+    world.pod("up", "web-3", &[], &[(15, 1.0), (0, 0.0)]);
     world.kinds.insert("queue".into(), MetricKind::Gauge);
     world
 }
@@ -202,9 +203,14 @@ async fn errors_say_what_there_is() {
         ("web-5/http_requests", 404, "no longer there: web-5"),
         ("web-2/hits:rate", 404, "one sample, a rate needs two: web-2"),
         (
+            "web-3/http_requests",
+            404,
+            "newest 187s old (web-3); too old: web-3; the last scrape failed: web-3",
+        ),
+        (
             "*/http_reqs",
             404,
-            "no pod in namespace default had it within the last hour; of the 3 metrics of its pods the most alike are http_requests",
+            "no pod in namespace default had it within the last hour; of the 4 metrics of its pods the most alike are http_requests",
         ),
         ("web-9/http_requests", 404, "not pod web-9"),
         ("*/http_requests?labelSelector=a%20b", 400, "labelSelector: unable to parse"),
@@ -295,12 +301,21 @@ async fn a_gauge_has_no_rate() {
 #[tokio::test]
 async fn discovery_documents() {
     let api = api(world());
-    let (_, _, list) = ask(&api, "/apis/custom.metrics.k8s.io/v1beta2", &[]).await;
+    let path = "/apis/custom.metrics.k8s.io/v1beta2";
+    let (code, _, list) = ask(&api, path, &[]).await;
+    assert_eq!((code, &list["resources"]), (200, &json!([])), "a health check costs nothing");
+    let (_, _, list) = ask(&api, path, &[("accept", "application/json")]).await;
     let names: Vec<&str> =
         list["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
     assert_eq!(
         names,
-        ["pods/hits_total", "pods/hits_total_per_second", "pods/http_requests", "pods/queue"]
+        [
+            "pods/hits_total",
+            "pods/hits_total_per_second",
+            "pods/http_requests",
+            "pods/queue",
+            "pods/up"
+        ]
     );
     let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
     let (code, headers, body) = ask(&api, "/apis", &[("accept", accept)]).await;

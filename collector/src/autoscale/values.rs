@@ -147,7 +147,7 @@ pub(super) fn ask(
         }
         let all = reading.pods(EXPLAIN_BACK_MS.max(back), false)?;
         if !all.is_empty() {
-            return Err(Status::not_found(explain::not_fresh(question, timing, &all)));
+            return Err(Status::not_found(explain::not_fresh(source, question, timing, &all)));
         }
     }
     Err(Status::not_found(match no_counter {

@@ -160,6 +160,14 @@ fn decode(bytes: &[u8], count: u16, times: &mut Vec<Millis>, values: &mut Vec<f6
     times.push(ts);
     values.push(f64::from_bits(value));
     for _ in 1..count {
+        if bits.peek() >> 62 == 0 {
+            // The same step and the same value: most samples of most series.
+            bits.at += 2;
+            ts = ts.wrapping_add(step);
+            times.push(ts);
+            values.push(f64::from_bits(value));
+            continue;
+        }
         step = step.wrapping_add(bits.change());
         ts = ts.wrapping_add(step);
         if bits.take(1) == 1 {
@@ -182,34 +190,34 @@ struct Bits<'a> {
 }
 
 impl Bits<'_> {
+    /// The next bits at the left of a word, at least 57 of them.
+    fn peek(&self) -> u64 {
+        let rest = self.bytes.get(self.at / 8..).unwrap_or_default();
+        let word = rest.first_chunk::<8>().copied().unwrap_or_else(|| {
+            let mut word = [0; 8];
+            word[..rest.len()].copy_from_slice(rest);
+            word
+        });
+        u64::from_be_bytes(word) << (self.at % 8)
+    }
+
     fn take(&mut self, count: u8) -> u64 {
-        let (byte, shift) = (self.at / 8, self.at % 8);
-        self.at += usize::from(count);
         if count == 0 {
             return 0;
         }
-        let rest = self.bytes.get(byte..).unwrap_or_default();
-        if let Some((word, _)) = rest.split_first_chunk::<8>()
-            && shift + usize::from(count) <= 64
-        {
-            return (u64::from_be_bytes(*word) << shift) >> (64 - count);
+        if count > 57 {
+            let high = self.take(count - 32);
+            return high << 32 | self.take(32);
         }
-        let mut window = [0; 16];
-        let size = rest.len().min(16);
-        window[..size].copy_from_slice(&rest[..size]);
-        ((u128::from_be_bytes(window) << shift) >> (128 - u32::from(count))) as u64
+        let value = self.peek() >> (64 - count);
+        self.at += usize::from(count);
+        value
     }
 
     fn change(&mut self) -> i64 {
-        for width in [0, 8, 14, 20] {
-            if self.take(1) == 0 {
-                return self.signed(width);
-            }
-            if width == 20 {
-                break;
-            }
-        }
-        self.signed(64)
+        let ones = (!self.peek()).leading_zeros().min(4) as usize;
+        self.at += (ones + 1).min(4);
+        self.signed([0, 8, 14, 20, 64][ones])
     }
 
     fn signed(&mut self, width: u8) -> i64 {
