@@ -45,6 +45,10 @@ use block::Block;
 use head::{Head, Pushed, Samples};
 use index::{Index, SeriesId};
 
+/// Series that are applied under one hold of the lock, so that a big batch does not keep queries
+/// waiting.
+const APPLY_SERIES: usize = 1024;
+
 /// Settings of a store.
 #[derive(Clone, Debug)]
 pub struct MetricStoreConfig {
@@ -253,14 +257,18 @@ impl MetricStore {
             now.saturating_add(millis(self.config.ahead)),
         );
         let mut applied = Applied::default();
+        for part in series.chunks(APPLY_SERIES) {
+            let mut inner = self.write();
+            for one in part {
+                inner.apply(one, &self.config, bounds, &mut applied);
+            }
+            if applied.accepted > 0 && inner.dirty_since.is_none() {
+                inner.dirty_since = Some(Instant::now());
+            }
+        }
+        // Only now: a flush in between must not take the whole for durable.
         let mut inner = self.write();
-        for one in series {
-            inner.apply(one, &self.config, bounds, &mut applied);
-        }
         inner.next_seq = inner.next_seq.max(seq.saturating_add(1));
-        if applied.accepted > 0 && inner.dirty_since.is_none() {
-            inner.dirty_since = Some(Instant::now());
-        }
         drop(inner);
         self.over_limit.fetch_add(applied.over_limit, Ordering::Relaxed);
         applied

@@ -308,6 +308,44 @@ fn a_lost_manifest_is_rebuilt_and_leftovers_are_cleared() {
 }
 
 #[test]
+fn a_crash_before_the_manifest_leaves_the_old_store() {
+    let mut world = World::new();
+    world.run(Step::Apply(vec![(1, 100, 1.0)]));
+    world.run(Step::Flush);
+    let path = world.folder.path().join("manifest.json");
+    let before = std::fs::read(&path).unwrap();
+    world.run(Step::Apply(vec![(1, 90, 2.0), (2, 90, 3.0)]));
+    world.run(Step::Flush);
+    world.store = None;
+    std::fs::write(&path, before).unwrap();
+    world.run(Step::Reopen);
+    assert_eq!((world.store().stats().blocks, world.store().durable_seq()), (1, 1));
+    assert_eq!(select(world.store(), &[], 0, NOW), world.expected(&[], 0, NOW));
+    world.run(Step::Flush);
+    world.run(Step::Reopen);
+    assert_eq!(world.store().stats().blocks, 2);
+    assert_eq!(select(world.store(), &[], 0, NOW), world.expected(&[], 0, NOW));
+}
+
+#[test]
+fn a_crash_after_a_merge_leaves_the_merged_block() {
+    let mut world = World::new();
+    for at in 0..4 {
+        world.run(Step::Apply(vec![(1, 100 - at, 1.5)]));
+        world.run(Step::Flush);
+    }
+    let path = world.folder.path().join("000000000001.block");
+    let merged_away = std::fs::read(&path).unwrap();
+    world.run(Step::Tick);
+    assert!(!path.exists());
+    world.store = None;
+    std::fs::write(&path, merged_away).unwrap();
+    world.run(Step::Reopen);
+    assert!(!path.exists());
+    assert_eq!(select(world.store(), &[], 0, NOW), world.expected(&[], 0, NOW));
+}
+
+#[test]
 fn another_version_stops_the_start() {
     let mut world = World::new();
     world.run(Step::Apply(vec![(1, 100, 1.0)]));
