@@ -147,7 +147,7 @@ pub(super) fn ask(
         }
         let all = reading.pods(EXPLAIN_BACK_MS.max(back), false)?;
         if !all.is_empty() {
-            return Err(Status::not_found(explain::not_fresh(question, timing, &all)));
+            return Err(Status::not_found(explain::not_fresh(source, question, timing, &all)));
         }
     }
     Err(Status::not_found(match no_counter {
@@ -347,7 +347,7 @@ fn rate(times: &[Millis], values: &[f64], window: Millis) -> Result<(f64, Millis
         }
         before = Some((*ts, *value));
     }
-    let span = last - first;
+    let span = last.saturating_sub(first);
     if span <= 0 {
         return Err(Trouble::OneSample);
     }

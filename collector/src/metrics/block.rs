@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use taffrail_model::MetricKind;
+use taffrail_model::sample::METRIC_NAME;
 use taffrail_model::time::Millis;
 
 use super::Error;
@@ -251,23 +252,43 @@ fn read_series(
 ) -> Result<(), Corrupt> {
     let fingerprint = u128::from_le_bytes(reader.array()?);
     let kind = kind_of(reader.byte()?);
-    let mut pairs = Vec::new();
-    for _ in 0..reader.count()? {
-        let text = |number: u32| {
-            texts.get(number as usize).copied().ok_or(Corrupt("a reference leads nowhere"))
-        };
-        pairs.push((text(reader.index()?)?, text(reader.index()?)?));
-    }
-    let known = index.find(fingerprint);
-    let id = known.unwrap_or_else(|| index.insert(fingerprint, pairs.iter().copied()));
-    if let Some((_, name)) = pairs.iter().find(|(n, _)| *n == taffrail_model::sample::METRIC_NAME) {
-        index.declare(name, kind);
-    }
+    let labels = reader.count()?;
+    let id = match index.find(fingerprint) {
+        Some(id) => {
+            // Known from another block, labels and all.
+            for _ in 0..2 * labels {
+                reader.index()?;
+            }
+            id
+        }
+        None => {
+            let pairs = read_labels(reader, labels, texts)?;
+            if let Some((_, name)) = pairs.iter().find(|(n, _)| *n == METRIC_NAME) {
+                index.declare(name, kind);
+            }
+            index.insert(fingerprint, pairs.into_iter())
+        }
+    };
     for _ in 0..reader.count()? {
         let (times, page, at) = (reader.index()?, reader.index()?, reader.index()?);
         items.push(Item { id, times, page, at });
     }
     Ok(())
+}
+
+fn read_labels<'t>(
+    reader: &mut Reader<'_>,
+    count: usize,
+    texts: &[&'t str],
+) -> Result<Vec<(&'t str, &'t str)>, Corrupt> {
+    let text = |number: u32| {
+        texts.get(number as usize).copied().ok_or(Corrupt("a reference leads nowhere"))
+    };
+    let mut pairs = Vec::new();
+    for _ in 0..count {
+        pairs.push((text(reader.index()?)?, text(reader.index()?)?));
+    }
+    Ok(pairs)
 }
 
 fn read_pages(reader: &mut Reader<'_>) -> Result<Vec<Page>, Corrupt> {

@@ -1,4 +1,4 @@
-//! Writes a block: series by series in order of their labels, pages as they fill up.
+//! Writes a block: series by series in the order in which they are given, pages as they fill up.
 //!
 //! Nothing is visible before [`Writer::finish`] has synced and renamed the file. The format is drawn
 //! in [`super::block`].
