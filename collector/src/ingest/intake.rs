@@ -57,18 +57,18 @@ impl LogIntake {
     /// Opens store and log, and applies to the store what only the log holds.
     ///
     /// # Errors
-    /// When either cannot be opened, or the store cannot be written.
+    /// When either cannot be opened.
     pub fn open(config: LogStoreConfig, wal_dir: &Path) -> anyhow::Result<Self> {
         let opened = LogStore::open(config).context("open the log store")?;
         let wal = wal::open(wal_dir, "logs", opened.replay_from)
             .context("open the write-ahead log of the log store")?;
         let intake = Self { store: opened.store, wal, order: Mutex::new(()) };
-        intake.replay(opened.replay_from)?;
+        intake.replay(opened.replay_from);
         Ok(intake)
     }
 
-    fn replay(&self, from: u64) -> anyhow::Result<()> {
-        let mut frames = 0_u64;
+    fn replay(&self, from: u64) {
+        let (mut frames, mut writable) = (0_u64, true);
         for frame in self.wal.read_from(from) {
             let Some((seq, payload)) = readable("logs", frame) else { continue };
             let parts = match parse(&payload).and_then(|received| decode::logs(&received)) {
@@ -83,13 +83,12 @@ impl LogIntake {
                 tracing::error!(wal = "logs", seq, misfits, "a frame does not continue its files");
             }
             self.store.apply(seq, admitted.streams, &admitted.ranges);
-            if self.store.is_full() {
-                self.store.flush().context("write the log store during replay")?;
-            }
             frames += 1;
+            if writable && self.store.is_full() {
+                writable = written("logs", self.store.flush());
+            }
         }
         tracing::info!(wal = "logs", from, frames, "replayed");
-        Ok(())
     }
 
     fn in_order(&self) -> MutexGuard<'_, ()> {
@@ -146,7 +145,7 @@ impl MetricIntake {
     /// Opens store and log, and applies to the store what only the log holds.
     ///
     /// # Errors
-    /// When either cannot be opened, or the store cannot be written.
+    /// When either cannot be opened.
     pub fn open(config: MetricStoreConfig, wal_dir: &Path) -> anyhow::Result<Self> {
         let head_bytes_max = (config.head_bytes_max as u64).saturating_mul(3);
         let opened = MetricStore::open(config).context("open the metric store")?;
@@ -159,12 +158,12 @@ impl MetricIntake {
             head_bytes_max,
             full: AtomicBool::new(false),
         };
-        intake.replay(opened.replay_from)?;
+        intake.replay(opened.replay_from);
         Ok(intake)
     }
 
-    fn replay(&self, from: u64) -> anyhow::Result<()> {
-        let mut frames = 0_u64;
+    fn replay(&self, from: u64) {
+        let (mut frames, mut writable) = (0_u64, true);
         for frame in self.wal.read_from(from) {
             let Some((seq, payload)) = readable("metrics", frame) else { continue };
             match parse(&payload).and_then(|received| decode::metrics(&received)) {
@@ -176,12 +175,11 @@ impl MetricIntake {
                 }
             }
             frames += 1;
-            if frames.is_multiple_of(REPLAY_FRAMES) {
-                self.store.tick().context("write the metric store during replay")?;
+            if writable && frames.is_multiple_of(REPLAY_FRAMES) {
+                writable = written("metrics", self.store.tick());
             }
         }
         tracing::info!(wal = "metrics", from, frames, "replayed");
-        Ok(())
     }
 
     /// Looks whether there is room for more samples; called every second or so.
@@ -233,6 +231,16 @@ fn readable(wal: &str, frame: ReadFrame) -> Option<(u64, Vec<u8>)> {
             None
         }
     }
+}
+
+/// Whether a store could be written during replay. When not (the disk is full, most likely), all that
+/// is replayed stays in memory, as it did before the process ended: a start that fails would only
+/// be tried again, and nobody could read what is there.
+fn written<T>(wal: &str, outcome: Result<T, impl std::fmt::Display>) -> bool {
+    if let Err(error) = &outcome {
+        tracing::error!(wal, %error, "cannot write the store during replay, going on in memory");
+    }
+    outcome.is_ok()
 }
 
 fn parse(payload: &[u8]) -> Result<Received<'_>, Refusal> {
