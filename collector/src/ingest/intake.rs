@@ -85,7 +85,7 @@ impl LogIntake {
             self.store.apply(seq, admitted.streams, &admitted.ranges);
             frames += 1;
             if writable && self.store.is_full() {
-                writable = written("logs", self.store.flush());
+                writable = written("logs", &self.store.flush());
             }
         }
         tracing::info!(wal = "logs", from, frames, "replayed");
@@ -176,7 +176,7 @@ impl MetricIntake {
             }
             frames += 1;
             if writable && frames.is_multiple_of(REPLAY_FRAMES) {
-                writable = written("metrics", self.store.tick());
+                writable = written("metrics", &self.store.tick());
             }
         }
         tracing::info!(wal = "metrics", from, frames, "replayed");
@@ -236,8 +236,8 @@ fn readable(wal: &str, frame: ReadFrame) -> Option<(u64, Vec<u8>)> {
 /// Whether a store could be written during replay. When not (the disk is full, most likely), all that
 /// is replayed stays in memory, as it did before the process ended: a start that fails would only
 /// be tried again, and nobody could read what is there.
-fn written<T>(wal: &str, outcome: Result<T, impl std::fmt::Display>) -> bool {
-    if let Err(error) = &outcome {
+fn written<T>(wal: &str, outcome: &Result<T, impl std::fmt::Display>) -> bool {
+    if let Err(error) = outcome {
         tracing::error!(wal, %error, "cannot write the store during replay, going on in memory");
     }
     outcome.is_ok()

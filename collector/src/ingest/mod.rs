@@ -36,6 +36,7 @@ use axum::routing::{get, post};
 use taffrail_kit::clock;
 use taffrail_model::record::Position;
 use taffrail_model::wire::POSITIONS_PATH;
+use tokio::time::{sleep, timeout};
 
 use admission::{Admission, Held};
 use counters::Counters;
@@ -46,6 +47,9 @@ use crate::wal::{Encoding, Kind, Received};
 
 /// How long a request waits for the log store to write a memtable before it is sent away.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often it looks whether there is room.
+const ROOM_EVERY: Duration = Duration::from_millis(20);
 
 /// What every door works with.
 pub struct Doors {
@@ -83,6 +87,9 @@ impl Doors {
         encoding: Encoding,
         held: Held,
     ) -> Result<Stored, Refusal> {
+        if is_logs(kind) {
+            self.room_for_logs().await?;
+        }
         let worker = self.admission.worker().await?;
         self.counters.received(held.bytes.len());
         let doors = self.clone();
@@ -117,11 +124,18 @@ impl Doors {
         if !is_logs(received.kind) {
             return self.metrics.commit(received);
         }
-        let parts = decode::logs(received)?;
-        if self.logs.store.is_full() && !self.logs.store.wait_for_room(ROOM_TIMEOUT) {
-            return Err(Refusal::Full("the log store is writing to disk".into()));
-        }
-        self.logs.commit(received, parts)
+        self.logs.commit(received, decode::logs(received)?)
+    }
+
+    /// Waits until the log store has room. No worker is held meanwhile: metrics go on.
+    async fn room_for_logs(&self) -> Result<(), Refusal> {
+        let freed = async {
+            while self.logs.store.is_full() {
+                sleep(ROOM_EVERY).await;
+            }
+        };
+        let full = |_| Refusal::Full("the log store is writing to disk".into());
+        timeout(ROOM_TIMEOUT, freed).await.map_err(full)
     }
 
     /// Counts how a request ended.

@@ -128,11 +128,17 @@ fn answer<M: Message + serde::Serialize>(form: Form, message: &M) -> Response {
     }
 }
 
-/// An absent message is left out in OTLP's JSON; serde writes null for it.
+/// As protobuf's JSON has it, and serde does not: absent messages are left out, 64-bit integers (the
+/// only numbers in these answers) are texts.
 fn json<M: serde::Serialize>(message: &M) -> String {
     let mut value = serde_json::to_value(message).unwrap_or_default();
     if let Some(object) = value.as_object_mut() {
         object.retain(|_, value| !value.is_null());
+        for field in object.values_mut().filter_map(|value| value.as_object_mut()) {
+            for number in field.values_mut().filter(|value| value.is_number()) {
+                *number = number.to_string().into();
+            }
+        }
     }
     value.to_string()
 }

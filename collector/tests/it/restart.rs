@@ -1,8 +1,10 @@
 //! What was acknowledged is there after a kill, and a second collector stays out.
 
+use taffrail_collector::ingest::intake::MetricIntake;
+use taffrail_collector::metrics::MetricStoreConfig;
 use taffrail_model::record::Position;
 
-use crate::harness::{PROTOBUF, Running, batch, build, config, foreign, intake, lines_in};
+use crate::harness::{JSON, PROTOBUF, Running, batch, build, config, foreign, intake, lines_in};
 use prost::Message;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,6 +28,39 @@ async fn acknowledged_lines_and_positions_survive_a_kill() {
     assert_eq!(running.ship(&batch("n/1", 190..200, &["line 19"])).await.status, 200);
     assert_eq!(running.ship(&batch("n/1", 200..210, &["line 20"])).await.status, 200);
     assert_eq!(running.stop().await.len(), 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_samples_survive_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let now = taffrail_kit::clock::unix_millis();
+    for turn in 0..5 {
+        let json = format!(
+            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"depth","gauge":
+            {{"dataPoints":[{{"timeUnixNano":"{}000000","asDouble":{turn}}}]}}}}]}}]}}]}}"#,
+            now + turn
+        );
+        let answer = running.post("/v1/metrics", &[JSON], json).await;
+        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "{}"));
+        let killed = running.as_killed();
+        assert_eq!(samples_in(killed.path()), turn + 1);
+    }
+    let old = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"depth","gauge":
+        {"dataPoints":[{"timeUnixNano":"1000000","asDouble":1}]}}]}]}]}"#;
+    let answer = running.post("/v1/metrics", &[JSON], old).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains(r#""rejectedDataPoints":"1""#), "{}", answer.text());
+    assert!(answer.text().contains("too old"), "{}", answer.text());
+    running.stop().await;
+    assert_eq!(samples_in(dir.path()), 5);
+}
+
+fn samples_in(dir: &std::path::Path) -> i64 {
+    let config = MetricStoreConfig::new(dir.join("metrics"));
+    let intake = MetricIntake::open(config, &dir.join("wal/metrics")).unwrap();
+    let stats = intake.store.stats();
+    i64::try_from(stats.head_samples + stats.block_samples).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
