@@ -22,6 +22,10 @@ const LINE_BYTES_MIN: u64 = 1 << 10;
 /// What the kernel says the host's name is.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
+/// The Kubernetes client tells of each failure in a line of its own; ours tell the cause, once.
+const LOG_FILTER: Setting =
+    Setting { default: Some("info,kube_client=off"), ..telemetry::SETTINGS[0] };
+
 const fn setting(
     key: &'static str,
     kind: Kind,
@@ -97,7 +101,7 @@ pub const SCHEMA: Schema = Schema {
             Some("32MiB"),
             "Samples that wait for the collector, in memory; the oldest go when it is full",
         ),
-        telemetry::SETTINGS[0],
+        LOG_FILTER,
         telemetry::SETTINGS[1],
         telemetry::SETTINGS[2],
         telemetry::SETTINGS[3],

@@ -184,7 +184,21 @@ impl Scanner {
 
     /// Reports the folder again in the next scan, whether or not it changes.
     pub fn forget(&mut self, folder: &Path) {
-        self.folders.remove(folder);
+        if let Some(known) = self.folders.get_mut(folder) {
+            known.modified = Nanos::MIN;
+            known.trusted = false;
+        }
+    }
+
+    /// Whether the folder still holds what the last scan has told of it. A look at its files that
+    /// began after that scan and ended before this answer has seen them all under their names.
+    #[must_use]
+    pub fn is_current(&self, folder: &Path) -> bool {
+        let told = self.folders.get(folder).map(|f| &f.entries);
+        match (told, read_entries(folder)) {
+            (Some(told), Ok((now, _))) => **told == *now,
+            (told, now) => told.is_none() && now.is_err(),
+        }
     }
 
     /// Looks at all folders. `now` is the time of the day, to judge the folders' times of change.
@@ -346,26 +360,37 @@ impl Scanner {
     }
 
     fn read_folder(&mut self, path: &Path, modified: Nanos, now: Nanos) -> std::io::Result<()> {
-        let mut entries = Vec::new();
-        for entry in std::fs::read_dir(path)?.take(ENTRIES_MAX) {
-            let entry = entry?;
-            let kind = entry.file_type()?;
-            entries.push(Entry {
-                name: entry.file_name(),
-                inode: entry.ino(),
-                folder: kind.is_dir(),
-                link: kind.is_symlink(),
-            });
-        }
-        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let (entries, links) = read_entries(path)?;
         let known = self.folders.get(path);
         let changed = known.is_none_or(|k| k.modified != modified || *k.entries != *entries);
-        let trusted = now.saturating_sub(modified) > TRUST_AFTER;
+        let trusted = !links && now.saturating_sub(modified) > TRUST_AFTER;
         let round = self.round;
         let folder = Folder { modified, trusted, entries: entries.into(), round, changed };
         self.folders.insert(path.to_owned(), folder);
         Ok(())
     }
+}
+
+/// The content of a folder in order of the names, and whether there are links in it.
+fn read_entries(path: &Path) -> std::io::Result<(Vec<Entry>, bool)> {
+    let mut entries = Vec::new();
+    let mut links = false;
+    for entry in std::fs::read_dir(path)?.take(ENTRIES_MAX) {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        let link = kind.is_symlink();
+        links |= link;
+        // What a link leads to may change without a change of the folder.
+        let target = link.then(|| look_at(&entry.path(), true).ok()).flatten();
+        entries.push(Entry {
+            name: entry.file_name(),
+            inode: target.map_or_else(|| entry.ino(), |t| t.id.inode),
+            folder: kind.is_dir(),
+            link,
+        });
+    }
+    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok((entries, links))
 }
 
 fn container_listing(path: &Path, entries: &[Entry], kind: impl Fn(u32) -> FileKind) -> Listing {

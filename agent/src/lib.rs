@@ -37,14 +37,19 @@ use config::Config;
 use pods::source::Source;
 use scrape::send::{Queue, Sender};
 use state::StateDir;
+use tail::LogPipeline;
 
 /// How long the collector may take to answer a batch.
 const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The parts keep the grace themselves; only who does not is left behind.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// An agent that is put together and holds what it needs, but does nothing yet.
 pub struct Agent {
     grace: Duration,
     source: Source,
+    logs: LogPipeline,
     scraper: scrape::Scraper,
     sender: Sender,
     queue: Queue,
@@ -62,7 +67,15 @@ impl Agent {
         let client = Client::new(&config.collector)?.with_timeout(COLLECTOR_TIMEOUT);
         let (source, pods) = Source::open(&config.pods, &config.place.node).await?;
         pods::metrics::register(pods.clone(), registry).context("register the metrics of pods")?;
-        let (_rules, volumes) = pods::volumes::provider(pods.clone(), config.kubelet_root);
+        let labeler = enrich::labeler(config.place.clone(), pods.clone());
+        let (rules, volumes) = pods::volumes::provider(pods.clone(), config.kubelet_root);
+        let tail = tail::Config {
+            pods_root: Some(config.pod_logs),
+            line_bytes_max: config.line_bytes_max,
+            grace: config.grace,
+            ..tail::Config::new(config.place.node.clone())
+        };
+        let logs = LogPipeline::new(tail, labeler, rules, client.clone(), registry)?;
 
         let metrics = scrape::Metrics::new();
         metrics.register(registry).context("register the metrics of scraping")?;
@@ -78,6 +91,7 @@ impl Agent {
             registry: registry.clone(),
             pods,
             volumes,
+            files: logs.status_handle(),
             scraped: scraper.overview(),
         };
         let listener = match config.http {
@@ -89,7 +103,7 @@ impl Agent {
             None => None,
         };
         let grace = config.grace;
-        Ok(Self { grace, source, scraper, sender, queue, listener, _state: state })
+        Ok(Self { grace, source, logs, scraper, sender, queue, listener, _state: state })
     }
 
     /// Where `/metrics` and its siblings are answered.
@@ -105,6 +119,8 @@ impl Agent {
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let mut tasks = Tasks::default();
         tasks.spawn("pods", infallible(self.source.run(shutdown.clone())));
+        let (logs, end) = (self.logs, shutdown.clone());
+        tasks.spawn("tail", async move { Ok(logs.run(end).await?) });
         tasks.spawn("scrape", infallible(self.scraper.run(shutdown.clone())));
         tasks.spawn("send", infallible(self.sender.run()));
         if let Some((listener, router)) = self.listener {
@@ -114,8 +130,12 @@ impl Agent {
             tasks.spawn("http", async move { Ok(server.await?) });
         }
         let result = tasks.watch(shutdown).await;
-        if result.is_ok() && tasks.join(self.grace).await.contains("send") {
-            tracing::warn!(frames = self.queue.len(), "samples are lost: the collector is away");
+        if result.is_ok() {
+            tasks.join(self.grace + SLACK).await;
+            let frames = self.queue.undelivered();
+            if frames > 0 {
+                tracing::warn!(frames, "samples are lost: the collector is away");
+            }
         }
         result
     }
@@ -166,8 +186,8 @@ impl Tasks {
         }
     }
 
-    /// Waits for all tasks; after `grace` gives up on those whose names are returned.
-    async fn join(&mut self, grace: Duration) -> BTreeSet<&'static str> {
+    /// Waits for all tasks; after `grace` gives up on those that are left.
+    async fn join(&mut self, grace: Duration) {
         let all = async {
             while let Some(ended) = self.set.join_next().await {
                 match ended {
@@ -185,7 +205,6 @@ impl Tasks {
             tracing::warn!(left = ?self.names, ?grace, "not all has ended in time");
         }
         self.set.abort_all();
-        std::mem::take(&mut self.names)
     }
 }
 

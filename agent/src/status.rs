@@ -17,6 +17,7 @@ use crate::enrich::Place;
 use crate::pods::volumes::Problems;
 use crate::pods::{Origin, Pods};
 use crate::scrape::{Overview, TargetStatus};
+use crate::tail::{FileStatus, StatusHandle};
 
 /// Where the answers come from.
 pub struct Sources {
@@ -30,6 +31,8 @@ pub struct Sources {
     pub pods: Pods,
     /// Volumes that cannot be read.
     pub volumes: Problems,
+    /// The files that are read.
+    pub files: StatusHandle,
     /// What is scraped.
     pub scraped: Overview,
 }
@@ -40,9 +43,29 @@ struct Status {
     cluster: String,
     collector: String,
     pods: PodsStatus,
+    files: Vec<File>,
     volume_problems: BTreeMap<String, String>,
     targets: Vec<TargetStatus>,
     target_problems: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+struct File {
+    path: String,
+    source: String,
+    open: bool,
+    position: u64,
+    committed: u64,
+    lag: u64,
+    error: Option<String>,
+}
+
+impl From<FileStatus> for File {
+    fn from(file: FileStatus) -> Self {
+        let FileStatus { path, source, open, position, committed, lag, error } = file;
+        let path = path.to_string_lossy().into_owned();
+        Self { path, source, open, position, committed, lag, error }
+    }
 }
 
 #[derive(Serialize)]
@@ -90,6 +113,7 @@ async fn status(State(sources): State<Arc<Sources>>) -> Json<Status> {
         cluster: sources.place.cluster.clone(),
         collector: sources.collector.clone(),
         pods: PodsStatus { origin, synced, count, problem },
+        files: sources.files.status().await.into_iter().map(File::from).collect(),
         volume_problems: sources.volumes.now(),
         targets: sources.scraped.targets(),
         target_problems: sources.scraped.problems(),

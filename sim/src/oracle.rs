@@ -1,9 +1,10 @@
 //! What must hold of lines that were written and found again.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// What is wrong with what was found. Empty when nothing is.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Tokens that were written and not found.
     pub lost: Vec<String>,
@@ -19,6 +20,20 @@ impl Verdict {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+impl fmt::Debug for Verdict {
+    /// Counts and the first few of each: thousands of tokens help nobody.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (what, tokens) in
+            [("lost", &self.lost), ("double", &self.double), ("wrong", &self.wrong)]
+        {
+            write!(f, "{what}: {}", tokens.len())?;
+            let first: Vec<&str> = tokens.iter().take(5).map(String::as_str).collect();
+            writeln!(f, " {first:?}")?;
+        }
+        Ok(())
     }
 }
 

@@ -157,7 +157,7 @@ proptest! {
             builder.cut(moves);
         }
         let whole = builder.finish(|_, _| 9).unwrap();
-        let mut parts = vec![whole.clone()];
+        let mut parts = vec![whole];
         while let Some(at) = parts.iter().position(|p| p.groups.len() > 1) {
             let (first, second) = parts.remove(at).split().unwrap();
             parts.insert(at, second);

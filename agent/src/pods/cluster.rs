@@ -4,6 +4,8 @@
 //! The list is asked with `resourceVersion=0`, so that the API server answers from its cache: a
 //! thousand agents that start at once do not reach etcd.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1 as api;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -11,6 +13,7 @@ use kube::{Api, Client, ResourceExt};
 use taffrail_kit::shutdown::Shutdown;
 use tokio::time::Instant;
 
+use super::claims::Claims;
 use super::object::convert;
 use super::table::{Event, Table};
 
@@ -47,6 +50,9 @@ pub async fn client(kubeconfig: Option<&std::path::Path>) -> Result<Client, Erro
 /// Feeds `table` until the end. Errors are kept in the snapshot and tried again.
 pub async fn run(client: Client, node: String, mut table: Table, mut shutdown: Shutdown) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}")).any_semantic();
+    // With pages the server would have to ask etcd; a node's pods fit into one answer.
+    let config = watcher::Config { page_size: None, ..config };
+    let mut claims = Claims::new(client.clone());
     let events = watcher(Api::<api::Pod>::all(client), config).default_backoff();
     let mut events = std::pin::pin!(events);
     let mut listed = Vec::new();
@@ -60,15 +66,32 @@ pub async fn run(client: Client, node: String, mut table: Table, mut shutdown: S
         let failed = event.is_err();
         match &event {
             Err(error) if !failing => {
-                tracing::warn!(%error, "pods cannot be watched, trying again");
+                let error = causes(error);
+                tracing::warn!(error, "pods cannot be watched, trying again");
             }
             Ok(_) if failing => tracing::info!("pods are watched again"),
             _ => {}
         }
         failing = failed;
-        if let Some(event) = translate(event, &mut listed) {
-            table.apply(event, Instant::now());
+        let Some(mut event) = translate(event, &mut listed) else { continue };
+        tokio::select! {
+            () = shutdown.wait() => return,
+            () = resolve(&mut claims, &mut event) => {}
         }
+        table.apply(event, Instant::now());
+    }
+}
+
+/// Looks up the claims of the pods of an event.
+async fn resolve(claims: &mut Claims, event: &mut Event) {
+    match event {
+        Event::Listed(pods) => {
+            for pod in pods {
+                claims.resolve(pod).await;
+            }
+        }
+        Event::Applied(pod) => claims.resolve(Arc::make_mut(pod)).await,
+        Event::Deleted(_) | Event::Failed(_) => {}
     }
 }
 
@@ -89,8 +112,23 @@ fn translate(
         Ok(watcher::Event::InitDone) => Some(Event::Listed(std::mem::take(listed))),
         Ok(watcher::Event::Apply(pod)) => convert(pod).map(|pod| Event::Applied(pod.into())),
         Ok(watcher::Event::Delete(pod)) => pod.uid().map(Event::Deleted),
-        Err(error) => Some(Event::Failed(error.to_string())),
+        Err(error) => Some(Event::Failed(causes(&error))),
     }
+}
+
+/// The whole chain of causes on one line: the first alone says that it failed, the last why.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let more = next.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = next.source();
+    }
+    text
 }
 
 #[cfg(test)]
@@ -133,6 +171,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_cluster_that_is_away_is_told_with_its_cause() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        drop(listener);
+        let client =
+            Client::try_from(kube::Config::new(url.parse().expect("URL"))).expect("client");
+        let (table, mut pods) = Table::new(Origin::Cluster);
+        let (trigger, shutdown) = taffrail_kit::shutdown::channel();
+        let watching = tokio::spawn(run(client, "node-1".into(), table, shutdown));
+        pods.changed().await;
+        let problem = pods.now().problem.clone().expect("a problem");
+        assert!(problem.contains("refused"), "{problem}");
+        assert!(!pods.now().synced);
+        trigger.stop();
+        watching.await.expect("ends");
+    }
+
+    #[tokio::test]
     async fn pods_are_listed_and_watched_over_http() {
         let list = serde_json::json!({
             "kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "5"},
@@ -145,7 +201,11 @@ mod tests {
         let answer = move |uri: http::Uri| async move {
             let query = uri.query().unwrap_or_default().to_owned();
             assert!(query.contains("fieldSelector=spec.nodeName%3Dnode-1"), "{query}");
-            if query.contains("watch=true") { format!("{added}\n") } else { list.to_string() }
+            if query.contains("watch=true") {
+                return format!("{added}\n");
+            }
+            assert!(query.contains("resourceVersion=0") && !query.contains("limit"), "{query}");
+            list.to_string()
         };
         let app = axum::Router::new().route("/api/v1/pods", axum::routing::get(answer));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");

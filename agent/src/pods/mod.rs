@@ -1,12 +1,13 @@
 //! The pods of this node: one writer, many readers.
 //!
-//! A source ([`cluster`] or [`file`]) feeds [`table::Table`], which publishes a [`Snapshot`] after
+//! A source ([`cluster`] or [`mod@file`]) feeds [`table::Table`], which publishes a [`Snapshot`] after
 //! every change; readers hold a [`Pods`] and never wait. Pods are found by the uid that names their
 //! folders, static pods also by their config hash. A deleted pod stays findable for some minutes,
 //! because its last lines are read after it has gone.
 //!
 //! What is made of a pod (labels, targets, volumes to read) lives with those who need it.
 
+mod claims;
 pub mod cluster;
 pub mod file;
 pub mod metrics;
@@ -104,11 +105,25 @@ pub enum VolumeSource {
     /// A path of the node.
     HostPath(PathBuf),
     /// A claim; its folder carries the name of the persistent volume.
-    Claim(String),
+    Claim {
+        /// Name of the claim.
+        claim: String,
+        /// What it is bound to, if that is known.
+        bound: Option<Bound>,
+    },
     /// An inline CSI volume: `kubernetes.io~csi/<name>/mount`.
     InlineCsi,
     /// Nothing that holds logs (secrets, config maps, projections), or not known.
     Other,
+}
+
+/// The persistent volume behind a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Its name.
+    pub volume: String,
+    /// Its path, if it is a folder of the node.
+    pub path: Option<PathBuf>,
 }
 
 /// One pod of a snapshot.

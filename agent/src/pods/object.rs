@@ -24,6 +24,9 @@ pub fn convert(pod: api::Pod) -> Option<Pod> {
     let ours = |name: &str| ANNOTATION_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     let pod_name = metadata.name.unwrap_or_default();
     let volumes = spec.volumes.unwrap_or_default().into_iter().map(|v| volume(&pod_name, v));
+    // Init containers that go on beside the others are containers like them.
+    let sidecars = spec.init_containers.unwrap_or_default().into_iter();
+    let sidecars = sidecars.filter(|init| init.restart_policy.as_deref() == Some("Always"));
     Some(Pod {
         config_hash,
         namespace: metadata.namespace.unwrap_or_default(),
@@ -38,7 +41,7 @@ pub fn convert(pod: api::Pod) -> Option<Pod> {
             .into_iter()
             .find(|owner| owner.controller == Some(true))
             .map(|owner| Owner { kind: owner.kind, name: owner.name }),
-        containers: spec.containers.into_iter().map(container).collect(),
+        containers: spec.containers.into_iter().chain(sidecars).map(container).collect(),
         volumes: volumes.collect(),
         name: pod_name,
         uid,
@@ -59,9 +62,9 @@ fn volume(pod: &str, volume: api::Volume) -> Volume {
     } else if let Some(host) = volume.host_path {
         VolumeSource::HostPath(PathBuf::from(host.path))
     } else if let Some(claim) = volume.persistent_volume_claim {
-        VolumeSource::Claim(claim.claim_name)
+        VolumeSource::Claim { claim: claim.claim_name, bound: None }
     } else if volume.ephemeral.is_some() {
-        VolumeSource::Claim(format!("{pod}-{}", volume.name))
+        VolumeSource::Claim { claim: format!("{pod}-{}", volume.name), bound: None }
     } else if volume.csi.is_some() {
         VolumeSource::InlineCsi
     } else {
@@ -115,7 +118,8 @@ pub(super) mod tests {
             assert_eq!(web.containers.len(), 2);
             assert!(web.ip.as_deref().is_some_and(|ip| ip.starts_with("10.244.")));
             let db = pods.iter().find(|pod| pod.name == "db-0").expect("db-0");
-            assert_eq!(db.volumes[0].source, VolumeSource::Claim("logs-db-0".into()));
+            let logs = VolumeSource::Claim { claim: "logs-db-0".into(), bound: None };
+            assert_eq!(db.volumes[0].source, logs);
             let host = pods.iter().find(|pod| pod.name == "hostlogs").expect("hostlogs");
             assert_eq!(host.volumes[0].source, VolumeSource::HostPath("/var/log".into()));
             assert!(host.annotations.is_empty(), "only those for us: {:?}", host.annotations);
@@ -148,10 +152,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn odd_ports_are_left_out() {
+    fn only_ports_that_can_be_scraped_are_kept() {
         let pod = serde_json::json!({
             "metadata": {"uid": "1"},
-            "spec": {"containers": [{"name": "c", "ports": [
+            "spec": {"initContainers": [
+                {"name": "setup", "ports": [{"containerPort": 1}]},
+                {"name": "sidecar", "restartPolicy": "Always", "ports": [{"containerPort": 2}]},
+            ], "containers": [{"name": "c", "ports": [
                 {"containerPort": 53, "protocol": "UDP"},
                 {"containerPort": 70000},
                 {"containerPort": 8080, "name": "http"},
@@ -159,6 +166,8 @@ pub(super) mod tests {
         });
         let pod = convert(serde_json::from_value(pod).expect("a pod")).expect("a uid");
         assert_eq!(pod.containers[0].ports, [(8080, Some("http".to_owned()))]);
+        assert_eq!(pod.containers[1].ports, [(2, None)]);
+        assert_eq!(pod.containers.len(), 2, "setup has ended when the pod runs");
         assert_eq!(convert(api::Pod::default()), None);
     }
 }

@@ -89,7 +89,14 @@ impl Table {
             );
             return;
         }
-        self.pods.insert(pod.uid.clone(), Known { pod, deleted: None });
+        match self.pods.get_mut(&pod.uid) {
+            // The same object stays, so that what was made from it stays too: most changes of a pod
+            // (probes, conditions) change nothing that is kept here.
+            Some(known) if known.pod == pod => known.deleted = None,
+            _ => {
+                self.pods.insert(pod.uid.clone(), Known { pod, deleted: None });
+            }
+        }
     }
 
     fn publish(&self, synced: bool, problem: Option<String>) {
@@ -147,6 +154,19 @@ mod tests {
         assert_eq!(pods.now().get("hash").map(|p| p.name.clone()), Some("static".into()));
         assert_eq!(pods.now().get("1").map(|p| p.folder_uid().to_owned()), Some("hash".into()));
         assert_eq!(live(&pods), ["static"]);
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_says_nothing_new_is_the_same_object() {
+        let (mut table, pods) = Table::new(Origin::Cluster);
+        table.apply(Event::Applied(pod("1", "a").into()), Instant::now());
+        let first = pods.now().get("1").cloned().expect("known");
+        table.apply(Event::Deleted("1".into()), Instant::now());
+        table.apply(Event::Applied(pod("1", "a").into()), Instant::now());
+        assert!(Arc::ptr_eq(&first, pods.now().get("1").expect("known")));
+        assert_eq!(live(&pods), ["a"]);
+        table.apply(Event::Applied(pod("1", "b").into()), Instant::now());
+        assert_eq!(live(&pods), ["b"]);
     }
 
     #[tokio::test]

@@ -4,14 +4,14 @@
 //! `app-logs:/**/*.log, audit:*.json` names volumes of the pod with a pattern each; without a
 //! pattern [`DEFAULT_GLOB`] is meant. A rule never leaves the folders that the kubelet made for the
 //! pod, but for a hostPath, which the pod itself reads. What cannot be resolved is told, not
-//! guessed: a claim is found only when it is the pod's only one, because its folder carries the name
-//! of the persistent volume, which the pod does not know.
+//! guessed: the folder of a claim carries the name of the persistent volume, which the pod does not
+//! know; where nobody else does either, a claim is found only when it is the pod's only one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Pod, Pods, Snapshot, Volume, VolumeSource};
+use super::{Bound, Pod, Pods, Snapshot, Volume, VolumeSource};
 use crate::tail::{RuleKind, VolumeRule, VolumeRules};
 
 /// The annotation.
@@ -151,18 +151,34 @@ fn folder(pod: &Pod, volume: &Volume, kubelet_root: &Path) -> Result<PathBuf, Pr
         VolumeSource::InlineCsi => {
             Ok(volumes.join("kubernetes.io~csi").join(&volume.name).join("mount"))
         }
-        VolumeSource::Claim(claim) => claim_folder(pod, volume, claim, &volumes),
+        VolumeSource::Claim { bound: Some(Bound { path: Some(path), .. }), .. } => Ok(path.clone()),
+        VolumeSource::Claim { claim, bound } => {
+            let mut folders = claim_folders(pod, &volumes);
+            match bound {
+                Some(bound) => folders.retain(|(name, _)| *name == bound.volume),
+                None if claims(pod) > 1 => return Err(unclear(volume, claim, folders.len())),
+                None => {}
+            }
+            match &*folders {
+                [(_, folder)] => Ok(folder.clone()),
+                other => Err(unclear(volume, claim, other.len())),
+            }
+        }
         VolumeSource::Other => Err(Problem::Kind(volume.name.clone())),
     }
 }
 
-/// The one folder that can be the claim's.
-fn claim_folder(
-    pod: &Pod,
-    volume: &Volume,
-    claim: &str,
-    volumes: &Path,
-) -> Result<PathBuf, Problem> {
+fn unclear(volume: &Volume, claim: &str, found: usize) -> Problem {
+    Problem::Claim { volume: volume.name.clone(), claim: claim.to_owned(), found }
+}
+
+/// How many volumes of the pod are claims.
+fn claims(pod: &Pod) -> usize {
+    pod.volumes.iter().filter(|v| matches!(v.source, VolumeSource::Claim { .. })).count()
+}
+
+/// The folders that can be those of claims, with the names of their persistent volumes.
+fn claim_folders(pod: &Pod, volumes: &Path) -> Vec<(String, PathBuf)> {
     let inline = |name: &str| {
         pod.volumes.iter().any(|v| v.source == VolumeSource::InlineCsi && v.name == name)
     };
@@ -170,18 +186,11 @@ fn claim_folder(
     for plugin in names(volumes).filter(|name| !NOT_CLAIMS.contains(&&**name)) {
         for name in names(&volumes.join(&plugin)).filter(|name| !inline(name)) {
             let folder = volumes.join(&plugin).join(&name);
-            folders.push(if plugin == "kubernetes.io~csi" { folder.join("mount") } else { folder });
+            let mounted = plugin == "kubernetes.io~csi";
+            folders.push((name, if mounted { folder.join("mount") } else { folder }));
         }
     }
-    let claims = pod.volumes.iter().filter(|v| matches!(v.source, VolumeSource::Claim(_))).count();
-    match (claims, folders.pop()) {
-        (1, Some(folder)) if folders.is_empty() => Ok(folder),
-        (_, last) => Err(Problem::Claim {
-            volume: volume.name.clone(),
-            claim: claim.to_owned(),
-            found: folders.len() + usize::from(last.is_some()),
-        }),
-    }
+    folders
 }
 
 /// Names in a folder; none if it is not there (yet).
@@ -266,22 +275,40 @@ mod tests {
     fn a_claim_is_found_only_when_there_is_no_doubt() {
         let folder = tempfile::tempdir().expect("folder");
         let volumes = folder.path().join("pods/u-1/volumes");
-        let claim = || volume("a", VolumeSource::Claim("logs-db-0".into()));
+        let claim = |bound: Option<(&str, Option<&str>)>| {
+            let bound = bound
+                .map(|(name, path)| Bound { volume: name.into(), path: path.map(PathBuf::from) });
+            volume("a", VolumeSource::Claim { claim: "logs-db-0".into(), bound })
+        };
         let problem =
             |found| Problem::Claim { volume: "a".into(), claim: "logs-db-0".into(), found };
 
-        assert_eq!(resolve(pod("a", vec![claim()]), folder.path()).1, [problem(0)]);
+        assert_eq!(resolve(pod("a", vec![claim(None)]), folder.path()).1, [problem(0)]);
         for made in
             ["kubernetes.io~csi/pv-7/mount", "kubernetes.io~empty-dir/x", "kubernetes.io~secret/s"]
         {
             std::fs::create_dir_all(volumes.join(made)).expect("create");
         }
-        let found = resolve(pod("a", vec![claim()]), folder.path()).0;
+        let found = resolve(pod("a", vec![claim(None)]), folder.path()).0;
         assert_eq!(found[0].0, volumes.join("kubernetes.io~csi/pv-7/mount"));
 
-        let two = vec![claim(), volume("b", VolumeSource::Claim("other".into()))];
+        let other = || volume("b", VolumeSource::Claim { claim: "other".into(), bound: None });
+        let two = vec![claim(None), other()];
         assert_eq!(resolve(pod("a", two), folder.path()).1, [problem(1)]);
         std::fs::create_dir_all(volumes.join("kubernetes.io~local-volume/pv-8")).expect("create");
-        assert_eq!(resolve(pod("a", vec![claim()]), folder.path()).1, [problem(2)]);
+        assert_eq!(resolve(pod("a", vec![claim(None)]), folder.path()).1, [problem(2)]);
+
+        // Whoever knows the volume's name has no doubt.
+        let cases = [
+            (("pv-8", None), volumes.join("kubernetes.io~local-volume/pv-8")),
+            (("pv-7", None), volumes.join("kubernetes.io~csi/pv-7/mount")),
+            (("pv-9", Some("/srv/logs")), PathBuf::from("/srv/logs")),
+        ];
+        for (bound, expected) in cases {
+            let found = resolve(pod("a", vec![claim(Some(bound)), other()]), folder.path());
+            assert_eq!(found, (vec![(expected, DEFAULT_GLOB.to_owned())], vec![]));
+        }
+        let unmounted = vec![claim(Some(("pv-9", None)))];
+        assert_eq!(resolve(pod("a", unmounted), folder.path()).1, [problem(0)]);
     }
 }

@@ -16,9 +16,6 @@ use super::comment;
 use super::line::{Format, LabelRef, Line, ParseError, Problem, SampleLine, Text};
 use super::openmetrics::Rules;
 
-/// Milliseconds beyond which a timestamp is surely not one (the year 287396).
-const MILLIS_MAX: f64 = 9.0e15;
-
 /// The most that names and values of an exemplar's labels may hold together, in characters
 /// (OpenMetrics, section "Exemplars").
 const EXEMPLAR_CHARS_MAX: usize = 128;
@@ -400,10 +397,10 @@ fn parse_value(token: &str) -> Option<f64> {
     token.parse().ok()
 }
 
+/// Seconds as milliseconds; a time beyond all calendars becomes the last one there is.
 fn parse_seconds(token: &str) -> Option<Millis> {
-    let millis: f64 = token.parse::<f64>().ok()? * 1000.0;
-    // The comparison is false for NaN.
-    (millis.abs() < MILLIS_MAX).then(|| millis.round() as Millis)
+    let seconds: f64 = token.parse().ok().filter(|seconds: &f64| seconds.is_finite())?;
+    Some((seconds * 1000.0).round() as Millis)
 }
 
 fn locate(body: &[u8], fault: &Fault) -> ParseError {

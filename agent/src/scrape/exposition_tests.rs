@@ -119,8 +119,10 @@ fn metadata_is_read() {
 
 #[test]
 fn open_metrics_times_are_seconds() {
-    let all = samples(b"a 1 1.0015\nb 2 -3\n# EOF", Format::OpenMetrics).expect("parses");
-    assert_eq!(all.iter().map(|s| s.3).collect::<Vec<_>>(), [Some(1002), Some(-3000)]);
+    let body = b"a 1 1.0015\nb 2 -3\nc 1 12345678901234567890.5\nd 1 1.5e3\n# EOF";
+    let all = samples(body, Format::OpenMetrics).expect("parses");
+    let times: Vec<_> = all.iter().filter_map(|sample| sample.3).collect();
+    assert_eq!(times, [1002, -3000, i64::MAX, 1_500_000]);
 }
 
 #[test]

@@ -126,3 +126,60 @@ impl Answer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn answer(body: &[u8], gzip: bool, body_max: usize) -> Answer {
+        Answer { body: Bytes::copy_from_slice(body), gzip, body_max, format: Format::Text }
+    }
+
+    fn packed(body: &[u8]) -> Vec<u8> {
+        let mut pack = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        pack.write_all(body).expect("gzip");
+        pack.finish().expect("gzip")
+    }
+
+    #[test]
+    fn bodies_are_unpacked_up_to_their_limit() {
+        assert_eq!(answer(b"a 1\n", false, 4).unpack().expect("plain"), "a 1\n");
+        assert_eq!(answer(&packed(b"a 1\n"), true, 4).unpack().expect("gzip"), "a 1\n");
+        let bomb = packed(&vec![b'x'; 1 << 20]);
+        assert!(bomb.len() < 2000, "it is small on the wire: {}", bomb.len());
+        assert!(matches!(answer(&bomb, true, 1000).unpack(), Err(Error::TooLong(1000))));
+        assert!(matches!(answer(b"no gzip", true, 1000).unpack(), Err(Error::Gzip(_))));
+        let cut = &packed(b"some text to cut")[..20];
+        assert!(matches!(answer(cut, true, 1000).unpack(), Err(Error::Gzip(_))));
+    }
+
+    #[test]
+    fn only_urls_that_can_be_asked_are_taken() {
+        let new = |url| Fetcher::new(url, Duration::from_secs(1), 1);
+        for good in ["http://h:1/metrics?a=b", "http://[::1]:1/"] {
+            assert!(new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "h:1", "/metrics", "ftp://h/x", "http:///x"] {
+            assert!(matches!(new(bad), Err(Error::Http(kit_http::Error::Url { .. }))), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_that_are_no_bodies_are_refused() {
+        let app = axum::Router::new()
+            .route("/brotli", axum::routing::get(|| async { [("content-encoding", "br")] }))
+            .route("/never", axum::routing::get(std::future::pending::<()>));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let base = format!("http://{}", listener.local_addr().expect("bound"));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let fetch = async |path: &str, timeout: u64| {
+            let url = format!("{base}{path}");
+            let fetcher = Fetcher::new(&url, Duration::from_millis(timeout), 10);
+            fetcher.expect("a good URL").fetch(false).await.expect_err(path)
+        };
+        assert!(matches!(fetch("/brotli", 20_000).await, Error::Encoding(name) if name == "br"));
+        assert!(matches!(fetch("/none", 20_000).await, Error::Status(404)));
+        assert!(matches!(fetch("/never", 50).await, Error::Http(kit_http::Error::Timeout { .. })));
+    }
+}

@@ -167,7 +167,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// One sample of a body. Its labels are in [`Lines::labels`] until the next line is read.
+/// One sample of a body. Its labels are in [`super::exposition::Lines::labels`] until the next line is read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SampleLine<'a> {
     /// Name and labels exactly as written: the same text means the same series.

@@ -43,6 +43,8 @@ struct Shared {
 struct State {
     frames: VecDeque<Bytes>,
     bytes: usize,
+    /// Frames that were taken and are not delivered yet.
+    under_way: usize,
     closed: bool,
 }
 
@@ -83,16 +85,11 @@ impl Queue {
         self.0.changed.notify_one();
     }
 
-    /// How many frames wait.
+    /// How many frames are not delivered.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.state().frames.len()
-    }
-
-    /// Whether no frame waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub fn undelivered(&self) -> usize {
+        let state = self.state();
+        state.frames.len() + state.under_way
     }
 
     /// The oldest frames, as many as make a batch; `None` once the queue is closed and empty.
@@ -125,6 +122,7 @@ impl Queue {
             batch.extend(state.frames.pop_front());
         }
         state.bytes -= size;
+        state.under_way = batch.len();
         self.0.metrics.queue_bytes.set(i64::try_from(state.bytes).unwrap_or(i64::MAX));
         batch
     }
@@ -159,6 +157,7 @@ impl Sender {
     pub async fn run(mut self) {
         while let Some(batch) = self.queue.batch().await {
             self.deliver(batch).await;
+            self.queue.state().under_way = 0;
         }
     }
 
@@ -310,7 +309,7 @@ mod tests {
         for n in 0..8 {
             queue.push(vec![format!("{n}{n}{n}").into()]);
         }
-        assert_eq!(queue.len(), 3);
+        assert_eq!(queue.undelivered(), 3);
         queue.close();
         sender.run().await;
         assert_eq!(fake.bodies.lock().expect("lock").concat(), "555666777");

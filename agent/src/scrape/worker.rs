@@ -16,6 +16,9 @@ use super::send::Queue;
 use super::target::Target;
 use super::{Config, Metrics};
 
+/// A new target is scraped within this; from then on it has its own turn in each interval.
+const FIRST_WITHIN: Duration = Duration::from_secs(1);
+
 /// What is to become of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -80,14 +83,21 @@ impl Worker {
     /// Works until its fate changes.
     pub(super) async fn run(mut self, mut fate: watch::Receiver<Fate>) {
         let interval = self.shared.config.interval;
-        let mut ticks = tokio::time::interval_at(Instant::now() + self.offset(interval), interval);
+        // Who scales on a new pod does not wait an interval for its first sample.
+        let soon = Instant::now() + self.offset(interval.min(FIRST_WITHIN));
+        let mut ticks = tokio::time::interval_at(soon, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut first = true;
         let changed = loop {
             let asked = tokio::select! {
                 changed = next_fate(&mut fate) => break changed,
                 asked = self.ask(&mut ticks) => asked,
             };
             self.take(asked).await;
+            if std::mem::take(&mut first) {
+                let turn = self.offset(interval);
+                ticks.reset_after(if turn < FIRST_WITHIN { turn + interval } else { turn });
+            }
         };
         if let (Fate::Vanished, Some(state)) = (changed, &mut self.state) {
             self.shared.queue.push(state.end(clock::unix_millis()));

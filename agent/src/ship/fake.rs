@@ -2,6 +2,7 @@
 //! as it is told.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -67,6 +68,8 @@ struct Shared {
     /// Batches of more lines than this are refused with 413.
     lines_max: Mutex<usize>,
     changed: watch::Sender<u64>,
+    /// Counts the fences; requests of before are not kept.
+    fences: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -83,15 +86,19 @@ impl Fake {
             poison: Mutex::default(),
             lines_max: Mutex::new(usize::MAX),
             changed: watch::Sender::new(0),
+            fences: AtomicU64::new(0),
         });
-        let app = Router::new()
-            .route("/v1/logs", post(logs))
-            .route(wire::POSITIONS_PATH, get(positions))
-            .with_state(shared.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { shared, address }
+        Self { address: serve(shared.clone(), 0).await, shared }
+    }
+
+    /// From now on nothing is kept of requests that are under way: as if a dead agent's last request
+    /// had got lost.
+    pub(crate) async fn fence(&mut self) {
+        let fence = {
+            let _kept = self.shared.kept.lock().unwrap();
+            self.shared.fences.fetch_add(1, Ordering::SeqCst) + 1
+        };
+        self.address = serve(self.shared.clone(), fence).await;
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -127,8 +134,19 @@ impl Fake {
     }
 }
 
+async fn serve(shared: Arc<Shared>, fence: u64) -> String {
+    let app = Router::new()
+        .route("/v1/logs", post(logs))
+        .route(wire::POSITIONS_PATH, get(positions))
+        .with_state((shared, fence));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
 async fn positions(
-    State(shared): State<Arc<Shared>>,
+    State((shared, _)): State<(Arc<Shared>, u64)>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
     let kept = shared.kept.lock().unwrap();
@@ -145,7 +163,11 @@ fn position(source: &str, end: u64, check: u64) -> serde_json::Value {
     serde_json::json!({ "source": source, "committed": end, "check": check })
 }
 
-async fn logs(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn logs(
+    State((shared, fence)): State<(Arc<Shared>, u64)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let body = match headers.get("content-encoding").and_then(|v| v.to_str().ok()) {
         Some("zstd") => zstd::stream::decode_all(&body[..]).unwrap(),
         _ => body.to_vec(),
@@ -160,9 +182,9 @@ async fn logs(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
     let answer = match fault {
         Fault::Unavailable => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         Fault::Busy => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")]).into_response(),
-        Fault::None => commit(&shared, &request),
+        Fault::None => commit(&shared, fence, &request),
         Fault::AnswerLost => {
-            commit(&shared, &request);
+            commit(&shared, fence, &request);
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     };
@@ -184,8 +206,11 @@ fn int(attributes: &[KeyValue], name: &str) -> Option<u64> {
     }
 }
 
-fn commit(shared: &Shared, request: &ExportLogsServiceRequest) -> Response {
+fn commit(shared: &Shared, fence: u64, request: &ExportLogsServiceRequest) -> Response {
     let mut kept = shared.kept.lock().unwrap();
+    if shared.fences.load(Ordering::SeqCst) != fence {
+        return StatusCode::GONE.into_response();
+    }
     let mut lines = Vec::new();
     let mut ends: HashMap<String, (u64, u64, u64)> = HashMap::new();
     let mut conflicts = Vec::new();

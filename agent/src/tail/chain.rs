@@ -103,6 +103,8 @@ pub struct Chain {
     pub gone: bool,
     /// Whether it is one file alone.
     pub alone: bool,
+    /// Whether all files of the folder are known. If not, the next in order may be missing.
+    pub whole: bool,
     /// When it should be looked at again.
     pub next_look: Instant,
     /// How long after the last look that is.
@@ -152,6 +154,7 @@ impl Chain {
             packed: HashSet::new(),
             gone: false,
             alone: false,
+            whole: true,
             next_look: now,
             pause: config.poll_min,
             joiner: Joiner::new(bounds),
@@ -159,17 +162,21 @@ impl Chain {
         }
     }
 
-    /// Puts the files in the order of their names. A file without a name is older than all that have
-    /// one: what is removed first was written first.
+    /// Puts the files in the order of their names. A file that had the live name and has none any
+    /// more is older than all that have one: what is removed first was written first.
     pub fn sort(&mut self) {
         self.files.sort_by_cached_key(|f| {
             let Place { restart, rotated, packed } = f.place.clone();
-            (restart, f.listed, rotated.is_none(), rotated, packed, f.number)
+            let vanished = rotated.is_none() && !f.listed;
+            (restart, !vanished, rotated.is_none(), rotated, packed, f.number)
         });
     }
 
     /// Reads up to [`TURN_BYTES`] of what is new.
     pub fn turn(&mut self, turn: &mut Turn<'_>) -> Progress {
+        if !self.whole {
+            return Progress::default();
+        }
         let mut bytes = 0;
         let mut more = false;
         let mut at = 0;
@@ -183,7 +190,7 @@ impl Chain {
                 }
             }
         }
-        self.let_go_of_open_lines(bytes, turn);
+        self.let_go_of_open_lines(turn);
         self.mark(turn);
         for file in self.files.iter().filter(|f| !f.is_open() && !f.listed) {
             turn.builder.forget(file.number);
@@ -199,12 +206,12 @@ impl Chain {
         true
     }
 
-    /// Goes back to what is committed, or to what `conflict` says of a file. Calls `each` with the
-    /// new position of each file.
+    /// Goes back to what is committed, or to what `conflict` says of a file: a position and its
+    /// check. Calls `each` with the new position of each file.
     pub fn rewind(
         &mut self,
         turn: &mut Turn<'_>,
-        conflict: impl Fn(&str) -> Option<u64>,
+        conflict: impl Fn(&str) -> Option<(u64, u64)>,
         mut each: impl FnMut(FileNumber, u64),
     ) {
         self.joiner.clear();
@@ -212,13 +219,19 @@ impl Chain {
         let line_max = physical_line_max(turn.config);
         for at in 0..self.files.len() {
             let file = &mut self.files[at];
-            let target = conflict(&file.source).unwrap_or(file.committed);
-            if let Err(error) = file.rewind(target, line_max) {
-                let reason = error.to_string();
-                tracing::warn!(path = %file.path.display(), target, reason, "cannot go back in file");
-                turn.metrics.lost(file.position().saturating_sub(target));
-                if file.is_open() && !file.is_packed() {
-                    self.begin_anew(at, turn);
+            let (target, check) = conflict(&file.source).unwrap_or((file.committed, 0));
+            let other = |f: &TailFile| check != 0 && ![0, check].contains(&f.check(target));
+            match file.rewind(target, line_max) {
+                Ok(()) if file.is_open() && other(file) => self.begin_anew(at, turn),
+                Ok(()) => {}
+                Err(error) => {
+                    let reason = error.to_string();
+                    let path = file.path.display();
+                    tracing::warn!(%path, target, reason, "cannot go back in file");
+                    turn.metrics.lost(file.position().saturating_sub(target));
+                    if file.is_open() && !file.is_packed() {
+                        self.begin_anew(at, turn);
+                    }
                 }
             }
             let file = &self.files[at];
@@ -322,7 +335,7 @@ impl Chain {
         let (number, format) = (file.number, format(&file.kind));
         file.lines.finish(|line| joiner.push(number, format, line, turn.today, turn.builder));
         if next_start != Some(file.place.restart) {
-            joiner.give_up(number, turn.builder);
+            joiner.give_up(turn.builder);
         }
         file.passed_at = Some(turn.now);
     }
@@ -340,9 +353,9 @@ impl Chain {
                 let (number, format) = (file.number, format(&file.kind));
                 let bytes = &turn.buffer[range];
                 file.lines.push(bytes, |line| {
-                    joiner.push(number, format, line, turn.today, turn.builder)
+                    joiner.push(number, format, line, turn.today, turn.builder);
                 });
-                joiner.give_up(number, turn.builder);
+                joiner.give_up(turn.builder);
                 file.remember(bytes);
                 file.passed_at = Some(turn.now);
             }
@@ -350,14 +363,15 @@ impl Chain {
                 let silent = file
                     .passed_at
                     .map_or(Duration::ZERO, |p| turn.now.saturating_duration_since(p));
-                let patience = if file.is_packed() { Duration::ZERO } else { turn.config.linger };
+                let hasty = file.is_packed() || self.gone;
+                let patience = if hasty { Duration::ZERO } else { turn.config.linger };
                 if silent < patience {
                     return;
                 }
                 let (joiner, number, format) = (&mut self.joiner, file.number, format(&file.kind));
                 file.lines
                     .finish(|line| joiner.push(number, format, line, turn.today, turn.builder));
-                joiner.give_up(number, turn.builder);
+                joiner.give_up(turn.builder);
                 if file.committed >= file.lines.resume() {
                     file.close();
                 }
@@ -373,7 +387,7 @@ impl Chain {
         let (number, format) = (file.number, format(&file.kind));
         if file.labelled.is_some() {
             file.lines.finish(|line| joiner.push(number, format, line, turn.today, turn.builder));
-            joiner.give_up(number, turn.builder);
+            joiner.give_up(turn.builder);
         }
         turn.builder.forget(number);
         let version = Version::Generation(file.generation + 1);
@@ -381,19 +395,14 @@ impl Chain {
         file.begin_anew(turn.number(), source.into(), physical_line_max(turn.config));
     }
 
-    fn let_go_of_open_lines(&mut self, bytes: usize, turn: &mut Turn<'_>) {
-        if bytes > 0 || !self.joiner.is_open() {
+    fn let_go_of_open_lines(&mut self, turn: &mut Turn<'_>) {
+        if !self.joiner.is_open() {
             return;
         }
-        let Some(number) = self.files.iter().rev().find(|f| f.labelled.is_some()).map(|f| f.number)
-        else {
-            return;
-        };
-        self.joiner.expire(number, turn.today, turn.builder);
-        let silent =
-            self.last_data.is_none_or(|l| turn.now.saturating_duration_since(l) > OPEN_QUIET);
-        if silent {
-            self.joiner.give_up(number, turn.builder);
+        self.joiner.expire(turn.today, turn.builder);
+        let last = self.last_data;
+        if last.is_none_or(|l| turn.now.saturating_duration_since(l) > OPEN_QUIET) {
+            self.joiner.give_up(turn.builder);
         }
     }
 

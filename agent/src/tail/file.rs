@@ -20,7 +20,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, SeekFrom};
 
 use super::identity::{self, CHECK_BYTES, FileId, Look, Version};
 use super::lines::Lines;
-use super::packed::Unpacked;
+use super::packed::{self, Unpacked};
 use super::positions::Known;
 use super::{FileKind, FileNumber};
 use crate::discover::{Found, Place};
@@ -49,6 +49,8 @@ pub struct TailFile {
     pub generation: u32,
     /// Where it was seen last.
     pub path: PathBuf,
+    /// The folder that it must not leave, links included.
+    pub beneath: Option<PathBuf>,
     /// What it is.
     pub kind: FileKind,
     /// Its place among the files of its container.
@@ -70,12 +72,16 @@ pub struct TailFile {
     content: Content,
     /// The last bytes before the position.
     tail: Vec<u8>,
+    /// Of unpacked content, which cannot be read at any place: the last bytes before the open line.
+    line_tail: Vec<u8>,
 }
 
 #[derive(Debug)]
 enum Content {
     Plain(File),
     Packed(Box<Unpacked>),
+    /// Read to its end and let go of for a while, to make room; opened again when it grows.
+    Parked,
     Closed,
 }
 
@@ -104,6 +110,7 @@ impl TailFile {
             source,
             generation,
             path: found.path,
+            beneath: found.beneath,
             kind: found.kind,
             place: found.place,
             listed: true,
@@ -115,6 +122,7 @@ impl TailFile {
             labelled: None,
             content,
             tail,
+            line_tail: Vec::new(),
         }
     }
 
@@ -140,10 +148,40 @@ impl TailFile {
         self.lines.position()
     }
 
-    /// Whether the file is held open.
+    /// Whether more may come of it.
     #[must_use]
     pub fn is_open(&self) -> bool {
         !matches!(self.content, Content::Closed)
+    }
+
+    /// Whether it takes one of the descriptors of the process.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(self.content, Content::Plain(_) | Content::Packed(_))
+    }
+
+    /// Lets go of a plain file that has a name and is in the store up to its end, until it grows.
+    /// Returns whether there is room now.
+    pub fn park(&mut self) -> bool {
+        let idle = self.listed && self.labelled.is_some() && self.committed == self.position();
+        let parks = idle && matches!(self.content, Content::Plain(_));
+        if parks {
+            self.content = Content::Parked;
+        }
+        parks
+    }
+
+    /// Opens a parked file again if it has changed.
+    fn unpark(&mut self) -> io::Result<()> {
+        let changed = identity::look_at(&self.path, true)
+            .is_ok_and(|l| l.id == self.id && l.size != self.position());
+        if changed {
+            let file = open(&self.path, self.beneath.as_deref())?;
+            if identity::look(&file)?.id == self.id {
+                self.content = Content::Plain(file);
+            }
+        }
+        Ok(())
     }
 
     /// Whether it is the unpacked content of a compressed file.
@@ -157,11 +195,14 @@ impl TailFile {
     /// # Errors
     /// What the system says.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
+        if matches!(self.content, Content::Parked) {
+            self.unpark()?;
+        }
         match &mut self.content {
             Content::Plain(file) => {
                 let before = self.tail.len();
                 let position = self.lines.position();
-                let count = file.read_at(buffer, position - before as u64)?;
+                let count = read_at(file, buffer, position - before as u64)?;
                 if count < before || buffer[..before] != self.tail {
                     return Ok(Read::Replaced);
                 }
@@ -180,28 +221,39 @@ impl TailFile {
                 let count = unpacked.read(buffer)?;
                 Ok(if count == 0 { Read::End } else { Read::Data(0..count) })
             }
-            Content::Closed => Ok(Read::End),
+            Content::Parked | Content::Closed => Ok(Read::End),
         }
     }
 
-    /// Remembers the end of the bytes that were just read.
+    /// Remembers the end of the bytes that were just read and pushed to the lines.
     pub fn remember(&mut self, bytes: &[u8]) {
-        let kept = CHECK_BYTES.saturating_sub(bytes.len()).min(self.tail.len());
-        self.tail.drain(..self.tail.len() - kept);
-        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(CHECK_BYTES)..]);
+        let start = self.lines.position() - bytes.len() as u64;
+        if let (Content::Packed(_), Some(upto)) =
+            (&self.content, self.lines.resume().checked_sub(start))
+        {
+            let line_end = &bytes[..usize::try_from(upto).unwrap_or(0).min(bytes.len())];
+            self.line_tail.clone_from(&self.tail);
+            append_tail(&mut self.line_tail, line_end);
+        }
+        append_tail(&mut self.tail, bytes);
     }
 
     /// The check of the bytes before `end`; 0 when they cannot be read any more.
     #[must_use]
     pub fn check(&self, end: u64) -> u64 {
-        let known = self.tail.len() as u64 == end.min(CHECK_BYTES as u64);
-        if end == self.position() && known {
+        let whole = |tail: &[u8]| tail.len() as u64 == end.min(CHECK_BYTES as u64);
+        if end == self.position() && whole(&self.tail) {
             return identity::check(&self.tail);
         }
-        match &self.content {
-            Content::Plain(file) => bytes_before(file, end).map_or(0, |b| identity::check(&b)),
-            Content::Packed(_) | Content::Closed => 0,
-        }
+        let bytes = match &self.content {
+            Content::Plain(file) => bytes_before(file, end),
+            Content::Packed(_) if end == self.lines.resume() && whole(&self.line_tail) => {
+                return identity::check(&self.line_tail);
+            }
+            Content::Packed(_) => packed::bytes_before(&self.path, end),
+            Content::Parked | Content::Closed => return 0,
+        };
+        bytes.map_or(0, |bytes| identity::check(&bytes))
     }
 
     /// What the system says of the open file.
@@ -211,7 +263,12 @@ impl TailFile {
     pub fn look(&self) -> io::Result<Look> {
         match &self.content {
             Content::Plain(file) => identity::look(file),
-            Content::Packed(_) | Content::Closed => identity::look_at(&self.path, true),
+            Content::Packed(_) => identity::look_at(&self.path, true),
+            Content::Parked | Content::Closed => {
+                identity::look_at(&self.path, true).and_then(|l| {
+                    if l.id == self.id { Ok(l) } else { Err(io::ErrorKind::NotFound.into()) }
+                })
+            }
         }
     }
 
@@ -224,17 +281,18 @@ impl TailFile {
             return Ok(());
         }
         self.tail.clear();
+        self.line_tail.clear();
         match &self.content {
             Content::Plain(file) => self.tail = bytes_before(file, position)?,
-            Content::Closed if !self.place.packed => {
-                let file = open(&self.path, None)?;
+            Content::Parked | Content::Closed if !self.place.packed => {
+                let file = open(&self.path, self.beneath.as_deref())?;
                 if identity::look(&file)?.id != self.id {
                     return Err(io::ErrorKind::NotFound.into());
                 }
                 self.tail = bytes_before(&file, position)?;
                 self.content = Content::Plain(file);
             }
-            Content::Packed(_) | Content::Closed => {
+            Content::Packed(_) | Content::Parked | Content::Closed => {
                 let unpacked = Unpacked::open(&self.path, position)?;
                 self.content = Content::Packed(Box::new(unpacked));
             }
@@ -313,6 +371,22 @@ pub fn bytes_before(file: &File, position: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; count as usize];
     file.read_exact_at(&mut bytes, position - count)?;
     Ok(bytes)
+}
+
+/// Appends to the last bytes, of which no more than [`CHECK_BYTES`] are kept.
+fn append_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
+    let kept = CHECK_BYTES.saturating_sub(bytes.len()).min(tail.len());
+    tail.drain(..tail.len() - kept);
+    tail.extend_from_slice(&bytes[bytes.len().saturating_sub(CHECK_BYTES)..]);
+}
+
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(buffer, offset) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
 }
 
 /// The end of the hole in the file that `bytes` at `position` lie in, if they do.

@@ -141,25 +141,27 @@ impl Joiner {
             Format::Plain => None,
         };
         match piece {
-            Some(piece) => self.take(file, piece, line.dropped, now, sink),
+            Some(piece) => self.take(file, &piece, line.dropped, now, sink),
             None => self.whole(file, unparsed(format, line, self.bounds.line_max, now), now, sink),
         }
         self.advance(file, line.end, sink);
         if self.held_bytes > self.bounds.hold_max {
-            self.give_up(file, sink);
+            self.give_up(sink);
         }
     }
 
     /// Lets go of an open line that others have waited for too long.
-    pub fn expire(&mut self, file: FileNumber, now: Nanos, sink: &mut impl Sink) {
+    pub fn expire(&mut self, now: Nanos, sink: &mut impl Sink) {
         if !self.held.is_empty() && now.saturating_sub(self.held_since) > self.bounds.hold_time {
-            self.give_up(file, sink);
+            self.give_up(sink);
         }
     }
 
-    /// Gives out the open lines as they are: their ends will not come. `file` is where they began or
-    /// a later one of the same container.
-    pub fn give_up(&mut self, file: FileNumber, sink: &mut impl Sink) {
+    /// Gives out the open lines as they are: their ends will not come.
+    pub fn give_up(&mut self, sink: &mut impl Sink) {
+        // They go with the file that was read last: its position moves, so a collector that has
+        // the lines knows it by the range.
+        let Some((file, _)) = self.moves.last().copied() else { return };
         for (at, stream) in [LogStream::Stdout, LogStream::Stderr].into_iter().enumerate() {
             let Some(open) = self.open[at].take() else { continue };
             let marks = Marks { partial: true, ..open.marks() };
@@ -176,7 +178,7 @@ impl Joiner {
     fn take(
         &mut self,
         file: FileNumber,
-        piece: Piece<'_>,
+        piece: &Piece<'_>,
         dropped: u64,
         now: Nanos,
         sink: &mut impl Sink,

@@ -76,7 +76,7 @@ fn an_end_that_never_comes() {
     let text = [cri("stdout P a"), cri("stderr F x")].concat();
     let (mut out, mut joiner) = join(BOUNDS, std::slice::from_ref(&text));
     assert!(out.records.is_empty() && joiner.is_open());
-    joiner.give_up(FileNumber(0), &mut out);
+    joiner.give_up(&mut out);
     assert_eq!(out.texts(), ["x", "a"]);
     assert!(out.records[1].3.partial && !out.records[0].3.partial);
     assert_eq!(out.cuts, [vec![(0, text.len() as u64)]]);
@@ -89,9 +89,9 @@ fn what_waits_is_bounded_by_bytes_and_time() {
     assert_eq!(out.texts(), ["1", "2", "a"]);
     assert!(!joiner.is_open());
     let (mut out, mut joiner) = join(BOUNDS, std::slice::from_ref(&text));
-    joiner.expire(FileNumber(0), NOW + 1000, &mut out);
+    joiner.expire(NOW + 1000, &mut out);
     assert!(out.records.is_empty());
-    joiner.expire(FileNumber(0), NOW + 1001, &mut out);
+    joiner.expire(NOW + 1001, &mut out);
     assert_eq!(out.texts(), ["1", "2", "a"]);
 }
 
@@ -176,6 +176,30 @@ proptest! {
         let mut again: Vec<_> = whole.records[..whole.at[at]].to_vec();
         again.extend(rest.records);
         prop_assert_eq!(again, whole.records);
+    }
+
+    #[test]
+    fn any_reads_give_the_same_records_and_ranges(
+        rows in proptest::collection::vec(prop_oneof![
+            (any::<bool>(), any::<bool>(), "[a-zé]{0,30}").prop_map(|(err, partial, text)| cri(&format!(
+                "{} {} {text}", if err { "stderr" } else { "stdout" }, if partial { "P" } else { "F" },
+            ))),
+            "[a-z ]{0,12}\n".prop_map(|s| s),
+        ], 0..20),
+        sizes in proptest::collection::vec(1_usize..60, 1..20),
+    ) {
+        let text = rows.concat();
+        let (whole, _) = join(BOUNDS, std::slice::from_ref(&text));
+        let (mut joiner, mut lines) = (Joiner::new(BOUNDS), Lines::new(0, 1000));
+        let mut out = Out::default();
+        let mut rest = text.as_bytes();
+        for size in sizes.iter().cycle() {
+            if rest.is_empty() { break; }
+            let (chunk, after) = rest.split_at(rest.len().min(*size));
+            lines.push(chunk, |l| joiner.push(FileNumber(0), Format::Container, l, NOW, &mut out));
+            rest = after;
+        }
+        prop_assert_eq!(out, whole);
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn number(digits: &[u8]) -> Option<Level> {
 fn logfmt(head: &[u8]) -> Option<Level> {
     for equals in memchr::memchr_iter(b'=', head) {
         let before = &head[..equals];
-        let start = before.iter().rposition(|b| b.is_ascii_whitespace()).map_or(0, |at| at + 1);
+        let start = before.iter().rposition(u8::is_ascii_whitespace).map_or(0, |at| at + 1);
         if is_level_key(&before[start..]) {
             let value = &head[equals + 1..];
             return named(take_word(value.strip_prefix(b"\"").unwrap_or(value)));

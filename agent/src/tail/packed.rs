@@ -57,6 +57,18 @@ impl Unpacked {
     }
 }
 
+/// Up to [`CHECK_BYTES`] bytes of the content before `position`. Unpacks all that is before.
+///
+/// # Errors
+/// What the system says; also when the content is shorter or damaged.
+pub fn bytes_before(path: &Path, position: u64) -> io::Result<Vec<u8>> {
+    let count = position.min(CHECK_BYTES as u64);
+    let mut content = Unpacked::open(path, position - count)?;
+    let mut bytes = vec![0; count as usize];
+    content.decoder.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// How long the content is, as the end of the file says (modulo 4 GiB; the kubelet rotates long
 /// before).
 ///
@@ -143,6 +155,7 @@ mod tests {
             let mut found = Vec::new();
             rest.decoder.read_to_end(&mut found).unwrap();
             prop_assert_eq!(&found[..], &bytes[at..]);
+            prop_assert_eq!(&bytes_before(file.path(), at as u64).unwrap()[..], &bytes[at - 64..at]);
         }
     }
 

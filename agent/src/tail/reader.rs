@@ -19,6 +19,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use taffrail_kit::clock;
+use taffrail_model::limits;
 use taffrail_model::record::Position;
 use tokio::sync::{mpsc, oneshot};
 
@@ -104,12 +105,15 @@ impl Reader {
     /// # Errors
     /// When there is no memory for the compressor.
     pub fn new(
-        config: Config,
+        mut config: Config,
         labeler: Labeler,
         rules: VolumeRules,
         metrics: Metrics,
         out: mpsc::Sender<Outgoing>,
     ) -> std::io::Result<Self> {
+        // A batch is closed after the turn that filled it: that turn must fit too.
+        config.batch_bytes = config.batch_bytes.min(limits::BATCH_BYTES_MAX / 2);
+        config.line_bytes_max = config.line_bytes_max.min(limits::LINE_BYTES_MAX);
         let now = Instant::now();
         Ok(Self {
             scanner: Scanner::new(config.pods_root.clone()),
@@ -195,7 +199,7 @@ impl Reader {
                 next = self.chains.values().map(|c| c.next_look).fold(next, Instant::min);
             }
         }
-        next.saturating_duration_since(now).max(self.config.poll_min / 3)
+        next.saturating_duration_since(now).max(self.config.poll_min / 2)
     }
 
     /// `false` when it is the end.
@@ -339,8 +343,8 @@ impl Reader {
         self.under_way = 0;
         self.open_since = None;
         self.metrics.rewinds.inc();
-        let told: HashMap<&str, u64> =
-            positions.iter().map(|p| (p.source.as_str(), p.committed)).collect();
+        let told: HashMap<&str, (u64, u64)> =
+            positions.iter().map(|p| (p.source.as_str(), (p.committed, p.check))).collect();
         let mut committed = HashMap::new();
         let mut chains = std::mem::take(&mut self.chains);
         let now = Instant::now();
@@ -360,7 +364,7 @@ impl Reader {
 
     fn status(&self) -> Vec<FileStatus> {
         let files = self.chains.values().flat_map(|c| &c.files).map(|file| {
-            let size = file.look().map_or(file.position(), |l| l.size);
+            let size = file.look().map_or_else(|_| file.position(), |l| l.size);
             let size = if file.is_packed() { file.position() } else { size };
             FileStatus {
                 path: file.path.clone(),

@@ -4,4 +4,5 @@
 mod content;
 mod faults;
 mod files;
+mod fixtures;
 mod world;

@@ -1,10 +1,15 @@
-//! For the tests of the commands: a server of one's own on loopback, and a screen that remembers.
+//! For the tests of the commands: a server of one's own on loopback, a screen that remembers, and a
+//! turn for those that start programs.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use super::screen::{Format, Screen};
 use super::server::Server;
+
+/// Held by each test that writes a program and runs it. A process that another test starts meanwhile
+/// would inherit the open file for a moment, and the system runs no file that is open for writing.
+pub(super) static PROGRAMS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Serves a router until the test ends.
 pub(super) async fn serve(router: axum::Router) -> Server {

@@ -132,9 +132,11 @@ pub(super) async fn run(
     for row in rows.iter().rev() {
         row.show(arguments.timestamps, screen)?;
     }
+    screen.flush()?;
     if rows.len() == tail && arguments.tail.is_none() {
-        screen.flush()?;
         screen.note(&format!("the newest {tail} lines; there may be more: --tail N"));
+    } else if rows.is_empty() && !arguments.span.has_start() {
+        screen.note("no lines in the last hour; --since 24h looks further back");
     }
     Ok(!rows.is_empty())
 }

@@ -18,6 +18,8 @@ mod when;
 
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod whole;
 
 use std::process::ExitCode;
 

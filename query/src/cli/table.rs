@@ -1,5 +1,6 @@
-//! Answers of metric queries as a table in kubectl's style: labels that all series share stand once
-//! above it; a series over time is summed up and drawn in a line.
+//! Answers of metric queries as a table in kubectl's style: labels that all series share, and labels
+//! that always have the value of another one, stand once above it; a series over time is summed up
+//! and drawn in a line.
 
 use std::collections::BTreeMap;
 
@@ -122,6 +123,11 @@ fn show_table(series: &[Series], over_time: bool, screen: &mut Screen) -> Result
     if !common.is_empty() {
         screen.painted(Ink::Grey, &labels_text(common.into_iter()))?.text("\n")?;
     }
+    let (names, twins) = split_twins(&names, series);
+    for (name, others) in &twins {
+        let text = format!("{} = {name}", others.join(", "));
+        screen.painted(Ink::Grey, &text)?.text("\n")?;
+    }
     let mut rows = vec![head(&names, over_time)];
     for one in series {
         let mut row: Vec<String> = names
@@ -132,6 +138,22 @@ fn show_table(series: &[Series], over_time: bool, screen: &mut Screen) -> Result
         rows.push(row);
     }
     show_rows(&rows, screen)
+}
+
+/// Labels that tell the same: the first of each kind, and for it those that have its value in every
+/// series.
+type Twins<'a> = BTreeMap<&'a str, Vec<&'a str>>;
+
+fn split_twins<'a>(names: &[&'a str], series: &[Series]) -> (Vec<&'a str>, Twins<'a>) {
+    let same = |a: &str, b: &str| series.iter().all(|one| one.labels.get(a) == one.labels.get(b));
+    let (mut kept, mut twins): (Vec<&str>, Twins<'_>) = Default::default();
+    for name in names {
+        match kept.iter().find(|other| same(other, name)) {
+            Some(other) => twins.entry(other).or_default().push(name),
+            None => kept.push(name),
+        }
+    }
+    (kept, twins)
 }
 
 fn head(names: &[&str], over_time: bool) -> Vec<String> {
@@ -145,7 +167,15 @@ fn head(names: &[&str], over_time: bool) -> Vec<String> {
 }
 
 fn last(points: &[(Nanos, String)]) -> Vec<String> {
-    vec![points.last().map_or_else(|| "-".into(), |(_, value)| value.clone())]
+    vec![points.last().map_or_else(|| "-".into(), |(_, value)| tidy(value))]
+}
+
+/// A value as the server writes it, but a fraction shortened for people.
+fn tidy(value: &str) -> String {
+    match value.parse::<f64>() {
+        Ok(number) if number.is_finite() && number.fract() != 0.0 => short(number),
+        _ => value.to_owned(),
+    }
 }
 
 fn summary(points: &[(Nanos, String)]) -> Vec<String> {
@@ -260,6 +290,23 @@ mod tests {
     }
 
     #[test]
+    fn labels_that_tell_the_same_have_one_column() {
+        let one = |app: &str, pod: &str| {
+            let metric = json!({"app": app, "pod": pod, "service_name": app, "workload": app});
+            json!({"metric": metric, "value": [1, "1"]})
+        };
+        let series = [one("a", "p"), one("b", "b"), one("b", "q")];
+        let (text, _) = shown(&json!({"resultType": "vector", "result": series}), Format::Default);
+        let expected = "\
+            service_name, workload = app\n\
+            APP   POD   VALUE\n\
+            a     p     1\n\
+            b     b     1\n\
+            b     q     1\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
     fn single_values_and_nothing() {
         let scalar = json!({"resultType": "scalar", "result": [1, "3"]});
         assert_eq!(shown(&scalar, Format::Default), ("3\n".into(), true));
@@ -269,6 +316,14 @@ mod tests {
         for bad in [json!({}), json!({"resultType": "vector", "result": [{}]}), json!(null)] {
             let result = show(&bad, &mut written.screen(Format::Default, false));
             assert!(matches!(result, Err(Error::Answer(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_stay_and_fractions_are_short() {
+        let cases = [("0.03333333333333333", "0.0333"), ("1234567890123", "1234567890123")];
+        for (value, expected) in cases.into_iter().chain([("NaN", "NaN"), ("+Inf", "+Inf")]) {
+            assert_eq!(tidy(value), expected);
         }
     }
 

@@ -19,6 +19,13 @@ pub const ERROR_LABEL: &str = "__error__";
 /// The name under which the reason of a stage's error is seen.
 pub const ERROR_DETAILS_LABEL: &str = "__error_details__";
 
+/// `__error__` of a line with more labels than [`LINE_LABELS_MAX`].
+pub const LABEL_LIMIT_ERROR: &str = "LabelLimitErr";
+
+/// Most labels that metadata and stages may give to one line. Names are looked up one by one, so a
+/// line of many thousand keys would cost the square of their number.
+pub const LINE_LABELS_MAX: usize = 1024;
+
 const EXTRACTED: &str = "_extracted";
 
 /// Where a label comes from.
@@ -49,6 +56,8 @@ pub struct LineLabels {
     slots: Vec<Slot>,
     /// Indexes of stream labels that are no longer there.
     gone: Vec<usize>,
+    /// A formatter has set a label of a name that the stream has.
+    shadows: bool,
     error: Option<&'static str>,
     details: String,
 }
@@ -65,6 +74,7 @@ impl LineLabels {
         self.text.clear();
         self.slots.clear();
         self.gone.clear();
+        self.shadows = false;
         self.error = None;
         self.details.clear();
         if !std::ptr::eq(self.stream.shared(), stream.shared()) {
@@ -124,6 +134,7 @@ impl LineLabels {
     /// Sets a label, as a formatter does: whatever had the name before is replaced.
     pub fn set(&mut self, name: &str, value: &str) {
         self.forget(name);
+        self.shadows |= self.stream.get(name).is_some();
         self.push(name, "", value, Category::Parsed, false);
     }
 
@@ -149,6 +160,11 @@ impl LineLabels {
     }
 
     fn push(&mut self, name: &str, suffix: &str, value: &str, category: Category, by_parser: bool) {
+        if self.slots.len() == LINE_LABELS_MAX {
+            let details = format!("the line has more than {LINE_LABELS_MAX} labels");
+            self.set_error(LABEL_LIMIT_ERROR, &details);
+            return;
+        }
         let start = self.text.len();
         self.text.push_str(name);
         self.text.push_str(suffix);
@@ -211,12 +227,23 @@ impl LineLabels {
     /// Gives every label with where it comes from: the stream's in order, then the others as they
     /// came, then the error.
     pub fn each<'s>(&'s self, mut sink: impl FnMut(&'s str, &'s str, Category)) {
+        let whole = self.has_whole_stream();
         for (at, (name, value)) in self.stream.iter().enumerate() {
-            let hidden = self.gone.contains(&at) || self.live(name).is_some();
-            if !hidden {
+            if whole || !(self.gone.contains(&at) || self.live(name).is_some()) {
                 sink(name, value, Category::Stream);
             }
         }
+        self.each_own(sink);
+    }
+
+    /// Whether all labels of the stream are there, as they were.
+    #[must_use]
+    pub fn has_whole_stream(&self) -> bool {
+        self.gone.is_empty() && !self.shadows
+    }
+
+    /// As [`LineLabels::each`], without those of the stream.
+    pub fn each_own<'s>(&'s self, mut sink: impl FnMut(&'s str, &'s str, Category)) {
         for slot in self.slots.iter().filter(|slot| slot.live) {
             sink(&self.text[slot.name.clone()], &self.text[slot.value.clone()], slot.category);
         }

@@ -1,7 +1,7 @@
 //! LogQL: text to syntax tree to plan to answer.
 //!
-//! In reading order: [`lexer`](self) and [`parse()`] make an [`ast`] of a text, [`print`](self) makes
-//! a text of it again; [`plan`] decides what the store prunes and compiles the [`stage`]s that are
+//! In reading order: `lexer` and [`parse()`] make an [`ast`] of a text, `print` makes a text of it
+//! again; [`plan`] decides what the store prunes and compiles the [`stage`]s that are
 //! left; [`log`] runs log queries, [`metric`] metric queries. [`oracle`] is a store for tests.
 //!
 //! What is parsed is evaluated, or refused with an error that names it: nothing is half answered.
@@ -9,6 +9,8 @@
 pub mod ast;
 mod check;
 pub mod error;
+pub mod fields;
+mod go_regex;
 mod ip;
 mod json;
 pub mod labels;
@@ -24,7 +26,7 @@ mod template;
 pub mod units;
 
 pub use error::{ParseError, QueryError};
-pub use parse::{DEPTH_MAX, LogqlOptions, OPERATORS_MAX, parse, parse_selector};
+pub use parse::{DEPTH_MAX, LogqlOptions, OPERATORS_MAX, REGEXES_MAX, parse, parse_selector};
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;

@@ -78,7 +78,7 @@ pub(super) fn evaluate(
         result.push(series.clone())?;
     }
     if aggregate.op == AggregateOp::Quantile {
-        quantiles(&frame, &groups, &levels, &mut result);
+        quantiles(evaluator, &frame, &groups, &levels, &mut result)?;
         return Ok(result);
     }
     let mut rows_of: Vec<Vec<usize>> = vec![Vec::new(); groups.series.len()];
@@ -171,9 +171,16 @@ fn fold_with<S: Clone + Default>(
     }
 }
 
-fn quantiles(frame: &Frame, groups: &Groups, levels: &[f64], result: &mut Frame) {
+fn quantiles(
+    evaluator: &Evaluator<'_>,
+    frame: &Frame,
+    groups: &Groups,
+    levels: &[f64],
+    result: &mut Frame,
+) -> Result<(), Error> {
     let mut values: Vec<Vec<f64>> = vec![Vec::new(); groups.series.len()];
     for (step, level) in levels.iter().enumerate() {
+        evaluator.cancel.check()?;
         for (row, group) in groups.of_row.iter().enumerate() {
             let value = frame.value(row, step);
             if is_present(value) {
@@ -187,6 +194,7 @@ fn quantiles(frame: &Frame, groups: &Groups, levels: &[f64], result: &mut Frame)
             }
         }
     }
+    Ok(())
 }
 
 /// `count_values`: a series for each value that occurs.
@@ -205,6 +213,7 @@ fn count_values(
     let mut rows: HashMap<(usize, u64), usize> = HashMap::new();
     let mut by_labels: HashMap<Labels, usize> = HashMap::new();
     for (row, group) in groups.of_row.iter().enumerate() {
+        evaluator.cancel.check()?;
         for (step, value) in frame.row(row).iter().enumerate() {
             if !is_present(*value) {
                 continue;

@@ -27,7 +27,21 @@ pub(super) fn node(expr: &Expr, data_labels: bool) -> Result<(), ParseError> {
         Kind::Aggregate(aggregate) => aggregation(aggregate),
         Kind::Binary(binary) => operation(binary),
     };
-    problem.map_or(Ok(()), |message| Err(ParseError::new(expr.at, message)))
+    let Some(message) = problem else {
+        return Ok(());
+    };
+    Err(ParseError::new(guilty(expr).unwrap_or(expr.at), message))
+}
+
+/// The place of the argument of a call that has the wrong type.
+fn guilty(expr: &Expr) -> Option<usize> {
+    let Kind::Call(function, args) = &expr.kind else {
+        return None;
+    };
+    let wrong = |(index, arg): &(usize, &Expr)| {
+        function.arg(*index).is_some_and(|expected| expected != arg.value_type())
+    };
+    args.iter().enumerate().find(wrong).map(|(_, arg)| arg.at)
 }
 
 fn empty_selector(selector: &Selector) -> Option<String> {

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use taffrail_model::Labels;
 use taffrail_model::sample::METRIC_NAME;
 
+use crate::source::Cancel;
+
 use super::ast::{Binary, BinaryOp, Cardinality, Matching};
 use super::binary::{compares, number};
 use super::check::is_metric_label;
@@ -63,6 +65,7 @@ pub(super) fn set_operation(
     }
     let keep_when_right = binary.op == BinaryOp::And;
     for (_, group) in &groups {
+        evaluator.cancel.check()?;
         for step in 0..lhs.grid.steps {
             let right = group.one.iter().any(|row| is_present(rhs.value(*row, step)));
             if right != keep_when_right {
@@ -134,6 +137,7 @@ pub(super) fn join(
     let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
     let many_present = present_steps(many);
     let mut join = Join {
+        cancel: evaluator.cancel,
         binary,
         swapped,
         many,
@@ -162,6 +166,7 @@ fn present_steps(frame: &Frame) -> Vec<bool> {
 }
 
 struct Join<'j> {
+    cancel: &'j Cancel,
     binary: &'j Binary,
     swapped: bool,
     many: &'j Frame,
@@ -182,13 +187,19 @@ impl Join<'_> {
         let one_to_one = self.binary.matching.cardinality == Cardinality::OneToOne;
         let mut taken = vec![false; if one_to_one { partner.len() } else { 0 }];
         for many in &group.many {
-            for one in group.one.iter().copied().map(Some).chain([None]) {
-                self.pair(*many, one, &partner, &mut taken)?;
-            }
+            self.cancel.check()?;
+            self.pair(*many, &partner, &mut taken)?;
         }
         if let Some(fill) = self.fill_many {
+            let mut covered = vec![false; partner.len()];
+            for many in &group.many {
+                for (covered, value) in covered.iter_mut().zip(self.many.row(*many)) {
+                    *covered |= is_present(*value);
+                }
+            }
             for one in &group.one {
-                self.lonely(*one, fill, group, key)?;
+                self.cancel.check()?;
+                self.lonely(*one, fill, &covered, key)?;
             }
         }
         Ok(())
@@ -222,49 +233,52 @@ impl Join<'_> {
         ))
     }
 
-    /// Joins one series of the many side with one of the one side (or its filling), at the steps
-    /// where they are partners.
+    /// Joins a series of the many side with its partner (or its filling) at each step.
     fn pair(
         &mut self,
         many: usize,
-        one: Option<usize>,
         partner: &[Option<usize>],
         taken: &mut [bool],
     ) -> Result<(), Error> {
-        if one.is_none() && self.fill_one.is_none() {
-            return Ok(());
-        }
-        let mut target = None;
-        for (step, found) in partner.iter().enumerate() {
+        let series = self.many.series[many].clone();
+        // Partners seldom change from step to step.
+        let mut last: Option<(Option<usize>, usize)> = None;
+        for (step, one) in partner.iter().enumerate() {
             let many_value = self.many.value(many, step);
-            if *found != one || !is_present(many_value) {
-                continue;
-            }
             let one_value = one.map_or(self.fill_one, |row| Some(self.one.value(row, step)));
-            if taken.get(step).copied().unwrap_or(false) {
+            let Some(one_value) = one_value.filter(|_| is_present(many_value)) else {
+                continue;
+            };
+            if let Some(taken) = taken.get_mut(step)
+                && std::mem::replace(taken, true)
+            {
                 return Err(Error::execution(
                     "multiple matches for labels: many-to-one matching must be explicit \
                      (group_left/group_right)",
                 ));
             }
-            if let Some(taken) = taken.get_mut(step) {
-                *taken = true;
-            }
-            let Some(value) = self.combine(many_value, one_value.unwrap_or(f64::NAN)) else {
+            let Some(value) = self.combine(many_value, one_value) else {
                 continue;
             };
-            let row = match target {
-                Some(row) => row,
-                None => *target.insert(self.target(&self.many.series[many].clone(), one)?),
+            let row = match last {
+                Some((of, row)) if of == *one => row,
+                _ => self.target(&series, *one)?,
             };
+            last = Some((*one, row));
             self.set(row, step, value)?;
         }
         Ok(())
     }
 
-    /// Joins a series of the one side with the filling of the many side, at the steps where the
-    /// many side has no series.
-    fn lonely(&mut self, one: usize, fill: f64, group: &Group, key: &Labels) -> Result<(), Error> {
+    /// Joins a series of the one side with the filling of the many side, at the steps where no
+    /// series of the many side covers it.
+    fn lonely(
+        &mut self,
+        one: usize,
+        fill: f64,
+        covered: &[bool],
+        key: &Labels,
+    ) -> Result<(), Error> {
         let series = Series {
             labels: match self.binary.matching.cardinality {
                 Cardinality::OneToOne => self.one.series[one].labels.clone(),
@@ -272,10 +286,9 @@ impl Join<'_> {
             },
             drop_name: self.one.series[one].drop_name,
         };
-        for step in 0..self.one.grid.steps {
+        for (step, covered) in covered.iter().enumerate() {
             let value = self.one.value(one, step);
-            let partnered = group.many.iter().any(|row| is_present(self.many.value(*row, step)));
-            if partnered || !is_present(value) {
+            if *covered || !is_present(value) {
                 continue;
             }
             if let Some(value) = self.combine(fill, value) {

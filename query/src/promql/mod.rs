@@ -2,7 +2,7 @@
 //!
 //! [`parse`] gives a checked tree; [`instant`] and [`range`] evaluate it over a
 //! [`SeriesSource`]. An expression is evaluated once for all steps of a query, a column of numbers a
-//! series ([`frame`]); each selector is read once.
+//! series; each selector is read once.
 //!
 //! As in Prometheus with delayed name removal, a name that an operation drops is dropped at the end
 //! of the query, so that `label_replace` can still read it. Native histograms and the functions on

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use taffrail_model::Labels;
 use taffrail_model::sample::is_stale_nan;
 
-use crate::source::SeriesSelect;
+use crate::source::{Cancel, SeriesSelect};
 
 use super::ast::{Expr, Kind, Selector, Subquery, WindowMode};
 use super::error::Error;
@@ -101,13 +101,14 @@ impl Evaluator<'_> {
         let mut frame = self.frame(grid);
         let (start, end) = reach(&sight, &grid, range.saturating_add(before), after);
         let mut live = Live::default();
+        let cancel = self.cancel;
         let mut each = |labels: &Labels, times: &[i64], values: &[f64]| {
             let (times, values) = live.of(times, values);
             let row = frame.push(Series { labels: labels.clone(), drop_name: !keep_name })?;
-            fold_row(row, times, values, fold, |step| {
+            fold_row(row, times, values, fold, cancel, |step| {
                 let look = sight.time(&grid, step);
                 (look.saturating_sub(range), look)
-            });
+            })?;
             frame.pop_if_empty();
             Ok(())
         };
@@ -128,6 +129,7 @@ impl Evaluator<'_> {
         let mut frame = self.frame(grid);
         let (mut times, mut values) = (Vec::new(), Vec::new());
         for (series, points) in inner.rows() {
+            self.cancel.check()?;
             times.clear();
             values.clear();
             for (step, value) in points.iter().enumerate().filter(|(_, value)| is_present(**value))
@@ -137,10 +139,10 @@ impl Evaluator<'_> {
             }
             let drop_name = series.drop_name || !keep_name;
             let row = frame.push(Series { labels: series.labels.clone(), drop_name })?;
-            fold_row(row, &times, &values, fold, |step| {
+            fold_row(row, &times, &values, fold, self.cancel, |step| {
                 let look = sight.time(&grid, step);
                 (look.saturating_sub(range), look)
-            });
+            })?;
             frame.pop_if_empty();
         }
         Ok(frame)
@@ -233,16 +235,18 @@ impl Evaluator<'_> {
             cancel: self.cancel.clone(),
         };
         let mut failure = None;
-        self.source.select(
-            &select,
-            &mut |labels, times, values| match each(labels, times, values) {
+        self.source.select(&select, &mut |labels, times, values| {
+            // A source may give more than it was asked for.
+            let from = times.partition_point(|time| *time < start);
+            let to = times.partition_point(|time| *time <= end).max(from);
+            match each(labels, &times[from..to], &values[from..to]) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => {
                     failure = Some(error);
                     ControlFlow::Break(())
                 }
-            },
-        )?;
+            }
+        })?;
         failure.map_or(Ok(()), Err)
     }
 }
@@ -335,10 +339,15 @@ fn fold_row(
     times: &[i64],
     values: &[f64],
     fold: &mut Fold<'_>,
+    cancel: &Cancel,
     window: impl Fn(usize) -> (i64, i64),
-) {
+) -> Result<(), Error> {
     let (mut from, mut to) = (0, 0);
     for (step, point) in row.iter_mut().enumerate() {
+        // A window may hold very many samples.
+        if step % 64 == 63 {
+            cancel.check()?;
+        }
         let (start, end) = window(step);
         while times.get(from).is_some_and(|time| *time <= start) {
             from += 1;
@@ -357,4 +366,5 @@ fn fold_row(
         };
         *point = fold(&window, step).unwrap_or(ABSENT);
     }
+    Ok(())
 }

@@ -70,7 +70,9 @@ fn every_source_file_says_what_lives_there() {
     for (name, _) in MAY {
         for path in sources(&workspace().join(name).join("src")) {
             let text = std::fs::read_to_string(&path).expect("readable");
-            let test_module = path.file_stem().is_some_and(|s| s == "tests");
+            let test_module = path
+                .file_stem()
+                .is_some_and(|s| s == "tests" || s.to_string_lossy().ends_with("_tests"));
             assert!(test_module || text.starts_with("//!"), "{} has no header", path.display());
         }
     }

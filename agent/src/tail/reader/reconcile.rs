@@ -11,7 +11,7 @@ use std::time::Instant;
 use taffrail_kit::clock;
 
 use super::{ChainKey, HOT_INTERVAL, Reader};
-use crate::discover::{Found, Listing};
+use crate::discover::{Found, Listing, Place};
 use crate::tail::chain::{Chain, Marker, physical_line_max};
 use crate::tail::file::{self, Head, TailFile};
 use crate::tail::identity::{self, FileId, Look, Version, look_at};
@@ -42,6 +42,7 @@ impl Reader {
         for folder in scan.gone {
             for chain in self.chains.values_mut().filter(|c| c.folder == folder) {
                 chain.gone = true;
+                chain.whole = true;
                 chain.files.iter_mut().for_each(|f| f.listed = false);
             }
         }
@@ -80,11 +81,19 @@ impl Reader {
                 self.unreadable(&folder, &path, &error);
             }
         }
-        chain.covered.retain(|(restart, rotated)| {
-            names.iter().any(|p| p.restart == *restart && p.rotated.as_ref() == Some(rotated))
-        });
-        chain.packed.retain(|id| packed.contains(id));
         chain.sort();
+        // A rotation between the listing and the opening would leave a file out: then nothing is
+        // read, and nothing forgotten, before the next, whole look.
+        chain.whole = self.scanner.is_current(&listing.folder);
+        if chain.whole {
+            chain.covered.retain(|(restart, rotated)| {
+                names.iter().any(|p| p.restart == *restart && p.rotated.as_ref() == Some(rotated))
+            });
+            chain.packed.retain(|id| packed.contains(id));
+        } else {
+            self.scanner.forget(&listing.folder);
+            self.next_scan = now + self.config.poll_min;
+        }
         self.chains.insert(id, chain);
     }
 
@@ -147,6 +156,9 @@ impl Reader {
             }
             return Ok(());
         }
+        if self.chains.values().flat_map(|c| &c.files).any(|f| f.id == look.id && f.is_open()) {
+            return Err(io::Error::other("is being read under another name"));
+        }
         self.make_room()?;
         let opened = file::open(&found.path, found.beneath.as_deref())?;
         let look = identity::look(&opened)?;
@@ -182,8 +194,8 @@ impl Reader {
             return Ok(());
         };
         let size = packed::unpacked_size(&found.path)?;
-        let (place, path) = (found.place.clone(), found.path.clone());
-        let marker = Marker { id: look.id, size, place: place.clone(), path: path.clone() };
+        let path = found.path.clone();
+        let marker = Marker { id: look.id, size, place: found.place.clone(), path: path.clone() };
         if is_covered(chain, &found, size) {
             chain.packed.insert(look.id);
             chain.markers.push(marker);
@@ -213,12 +225,20 @@ impl Reader {
         Ok(())
     }
 
-    fn make_room(&self) -> io::Result<()> {
-        let open = self.chains.values().flat_map(|c| &c.files).filter(|f| f.is_open()).count();
-        if open < self.config.open_files_max {
+    /// Sees to it that one more file may be opened: lets go of files that are silent.
+    fn make_room(&mut self) -> io::Result<()> {
+        let max = self.config.open_files_max;
+        let held = self.chains.values().flat_map(|c| &c.files).filter(|f| f.is_held()).count();
+        if held < max {
             return Ok(());
         }
-        Err(io::Error::other(format!("more than {} files are open", self.config.open_files_max)))
+        let silent = self.chains.values_mut().filter(|c| c.pause >= self.config.poll_max);
+        let parked = silent.flat_map(|c| &mut c.files).filter_map(|f| f.park().then_some(()));
+        // A few at a time: the next file will need room too.
+        if parked.take(held - max + 1 + max / 16).count() > held - max {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("more than {max} files are open")))
     }
 
     /// Notes why a file is not read, and has its folder looked at again.
@@ -239,10 +259,10 @@ impl Reader {
         for chain in self.chains.values() {
             for file in &chain.files {
                 files += 1;
-                open += i64::from(file.is_open());
+                open += i64::from(file.is_held());
                 // A file that is silent is read to its end: no need to ask for its size.
                 let waits = file.position() > file.committed || chain.pause <= self.config.poll_min;
-                if waits && file.is_open() {
+                if waits && file.is_held() {
                     let size = file.look().map_or(0, |l| l.size).max(file.position());
                     lag += i64::try_from(size.saturating_sub(file.committed)).unwrap_or(0);
                 }
@@ -259,15 +279,20 @@ impl Reader {
 }
 
 /// Whether the content of a compressed file is being read, or was, from the file that it was made
-/// of: that file was seen under the same rotation time, or it has no name any more and the same
-/// length.
-fn is_covered(chain: &Chain, found: &Found, size: u64) -> bool {
-    let rotated = found.place.rotated.clone().unwrap_or_default();
-    if chain.covered.contains(&(found.place.restart, rotated)) {
+/// of: that file was seen under the same rotation time; or it had the live name when it was seen
+/// last, has none any more, and is as long. Then its place is now known.
+fn is_covered(chain: &mut Chain, found: &Found, size: u64) -> bool {
+    let Place { restart, rotated, .. } = &found.place;
+    let Some(rotated) = rotated else { return false };
+    if chain.covered.contains(&(*restart, rotated.clone())) {
         return true;
     }
-    chain.files.iter().any(|f| {
-        let held = !f.listed && f.is_open() && !f.is_packed();
-        held && f.place.restart == found.place.restart && f.look().is_ok_and(|l| l.size == size)
-    })
+    let same = chain.files.iter_mut().find(|f| {
+        let vanished = !f.listed && f.place.rotated.is_none() && f.place.restart == *restart;
+        vanished && f.is_open() && f.look().is_ok_and(|l| l.size == size)
+    });
+    let Some(file) = same else { return false };
+    file.place.rotated = Some(rotated.clone());
+    chain.covered.insert((*restart, rotated.clone()));
+    true
 }

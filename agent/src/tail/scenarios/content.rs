@@ -106,28 +106,55 @@ async fn volumes_with_rules() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_opened_is_tried_again() {
+async fn more_files_than_may_be_open() {
     let mut w = World::new().await;
-    w.write("0.log", STDOUT, &["1"]);
-    w.config.open_files_max = 1;
-    let other = w.folder.path().join("pods/ns_other_uid/app");
-    fs::create_dir_all(&other).unwrap();
-    append(&other.join("0.log"), &cri(STDOUT, "2"));
+    w.config.open_files_max = 2;
+    let files: Vec<_> = (0..6)
+        .map(|n| {
+            let folder = w.folder.path().join(format!("pods/ns_pod{n}_uid/app"));
+            fs::create_dir_all(&folder).unwrap();
+            folder.join("0.log")
+        })
+        .collect();
     w.start();
-    w.fake.until("one", |k| k.lines.len() == 1).await;
-    let status = w.status();
-    while !status
-        .status()
-        .await
-        .iter()
-        .any(|f| f.error.as_deref() == Some("more than 1 files are open"))
-    {
-        tokio::task::yield_now().await;
+    for round in 1..=3 {
+        for file in &files {
+            append(file, &cri(STDOUT, "x"));
+        }
+        w.fake.until("a line of each", |k| k.lines.len() == 6 * round).await;
     }
-    let first = w.fake.with(|k| k.lines[0].text.clone());
-    let gone = if first == "1" { "ns_pod_uid" } else { "ns_other_uid" };
-    fs::remove_dir_all(w.folder.path().join("pods").join(gone)).unwrap();
-    w.fake.until("the other", |k| k.lines.len() == 2).await;
+    w.settled().await;
+    let mut sources: Vec<String> =
+        w.fake.with(|k| k.lines.iter().map(|l| l.source.clone()).collect());
+    sources.sort();
+    sources.dedup();
+    assert_eq!(sources.len(), 6);
+    let open = w.status().status().await.iter().filter(|f| f.open).count();
+    assert!(open <= 6, "{open}");
+}
+
+#[tokio::test]
+async fn two_agents_on_one_node() {
+    // As in an update with surge: both read the same files until the old one ends.
+    let mut w = World::new().await;
+    w.start();
+    let mut second = World::new().await;
+    second.fake = w.fake.clone();
+    second.config = w.config.clone();
+    second.start();
+    let texts: Vec<String> = (0..300).map(|n| format!("line {n}")).collect();
+    for chunk in texts.chunks(10) {
+        let lines: Vec<&str> = chunk.iter().map(String::as_str).collect();
+        w.write("0.log", STDOUT, &lines);
+        let last = chunk[9].clone();
+        w.fake.until("the last line", |k| k.lines.iter().any(|l| l.text == last)).await;
+    }
+    w.stop().await;
+    w.write("0.log", STDOUT, &["end"]);
+    w.fake.until("end", |k| k.texts().contains(&"end")).await;
+    let mut all: Vec<&str> = texts.iter().map(String::as_str).collect();
+    all.push("end");
+    assert_eq!(w.fake.with(|k| k.lines.iter().map(|l| l.text.clone()).collect::<Vec<_>>()), all);
 }
 
 #[tokio::test]

@@ -221,3 +221,53 @@ async fn the_container_starts_again() {
         w.fake.with(|k| k.lines.iter().map(|l| l.labels[0].1.clone()).collect());
     assert_eq!(names, ["app-0", "app-0", "app-1"]);
 }
+
+#[tokio::test]
+async fn a_link_that_leads_to_another_file() {
+    // Docker keeps and rotates the files elsewhere; the kubelet's folder holds links.
+    let mut w = World::new().await;
+    let target = w.folder.path().join("container-json.log");
+    std::os::unix::fs::symlink(&target, w.path("0.log")).unwrap();
+    append(&target, &cri(STDOUT, "1"));
+    w.start();
+    w.expect(&["1"]).await;
+    append(&target, &cri("stdout P", "2 "));
+    fs::rename(&target, w.folder.path().join("container-json.log.1")).unwrap();
+    append(&target, &cri(STDOUT, "two"));
+    w.expect(&["1", "2 two"]).await;
+}
+
+#[tokio::test]
+async fn a_second_name_for_a_file() {
+    let mut w = World::new().await;
+    let other = w.folder.path().join("pods/ns_other_uid/app");
+    fs::create_dir_all(&other).unwrap();
+    w.write("0.log", STDOUT, &["1"]);
+    fs::hard_link(w.path("0.log"), other.join("0.log")).unwrap();
+    w.start();
+    w.expect(&["1"]).await;
+    w.write("0.log", STDOUT, &["2"]);
+    w.expect(&["1", "2"]).await;
+    // The name under which it is read goes: the other takes over, at the same place.
+    fs::remove_dir_all(w.folder.path().join("pods/ns_pod_uid")).unwrap();
+    append(&other.join("0.log"), &cri(STDOUT, "3"));
+    w.expect(&["1", "2", "3"]).await;
+    assert!(w.fake.with(|k| k.conflicts) <= 1);
+}
+
+#[tokio::test]
+async fn an_open_line_waits_across_an_empty_file() {
+    let mut w = World::new().await;
+    w.start();
+    w.write("0.log", STDOUT, &["1"]);
+    w.write("0.log", "stdout P", &["half"]);
+    w.rename("0.log", T1);
+    w.write("0.log", STDOUT, &[]);
+    w.expect(&["1"]).await;
+    let status = w.status();
+    while status.status().await.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    fs::remove_dir_all(w.folder.path().join("pods/ns_pod_uid")).unwrap();
+    w.expect(&["1", "half"]).await;
+}

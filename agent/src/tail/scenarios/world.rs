@@ -119,16 +119,8 @@ impl World {
         fs::rename(self.path(from), self.path(to)).unwrap();
     }
 
-    /// Compresses as the kubelet does: beside, renamed, and the plain file removed.
     pub(super) fn compress(&self, name: &str) {
-        let bytes = fs::read(self.path(name)).unwrap();
-        let temporary = self.path(&format!("{name}.tmp"));
-        let file = File::create(&temporary).unwrap();
-        let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
-        encoder.write_all(&bytes).unwrap();
-        encoder.finish().unwrap();
-        fs::rename(temporary, self.path(&format!("{name}.gz"))).unwrap();
-        fs::remove_file(self.path(name)).unwrap();
+        compress(&self.path(name));
     }
 
     /// Waits until just these texts have come, and looks a little longer whether more come.
@@ -171,4 +163,16 @@ pub(super) fn cri(header: &str, text: &str) -> String {
 pub(super) fn append(path: &Path, text: &str) {
     let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();
+}
+
+/// Compresses as the kubelet does: beside, renamed, and the plain file removed.
+pub(super) fn compress(path: &Path) {
+    let bytes = fs::read(path).unwrap();
+    let temporary = path.with_added_extension("tmp");
+    let file = File::create(&temporary).unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+    encoder.write_all(&bytes).unwrap();
+    encoder.finish().unwrap();
+    fs::rename(temporary, path.with_added_extension("gz")).unwrap();
+    fs::remove_file(path).unwrap();
 }

@@ -35,7 +35,10 @@ pub(super) fn push_text(out: &mut String, text: &str) {
 }
 
 /// Appends a JSON object of strings.
-pub(super) fn push_object<'a>(out: &mut String, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
+pub(super) fn push_object<'a>(
+    out: &mut String,
+    pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+) {
     out.push('{');
     for (at, (name, value)) in pairs.into_iter().enumerate() {
         if at > 0 {
@@ -144,7 +147,8 @@ pub(super) fn instant_body(answer: &MetricAnswer, at: Nanos, cost: &Cost) -> Str
         }
         MetricValue::Series(series) => {
             out.push_str("\"vector\",\"result\":[");
-            let present = series.iter().filter_map(|one| Some((one, one.values.first().copied()??)));
+            let present =
+                series.iter().filter_map(|one| Some((one, one.values.first().copied()??)));
             for (at_series, (one, value)) in present.enumerate() {
                 out.push_str(if at_series > 0 { ",{\"metric\":" } else { "{\"metric\":" });
                 push_object(&mut out, one.labels.iter());

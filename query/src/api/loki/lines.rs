@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -15,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
 use taffrail_kit::clock;
 use taffrail_model::Level;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -38,9 +40,37 @@ const CHUNKS_MAX: usize = 8;
 /// A response whose body comes from a channel.
 pub(super) fn streamed() -> (mpsc::Sender<Bytes>, Response) {
     let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
-    let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>));
+    let body =
+        Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>));
     let headers = [(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-store")];
     (sender, (headers, body).into_response())
+}
+
+/// The engine's end of such a channel. A client that takes nothing for too long is given up: a
+/// stalled connection must not hold a permit and a thread for ever.
+pub(super) struct Outlet {
+    sender: mpsc::Sender<Bytes>,
+    runtime: Handle,
+    patience: Duration,
+}
+
+impl Outlet {
+    /// For use on a blocking thread of the runtime that this is called in.
+    pub(super) fn new(sender: mpsc::Sender<Bytes>, patience: Duration) -> Self {
+        Self { sender, runtime: Handle::current(), patience }
+    }
+
+    /// Sends a chunk; `Break` when nobody takes it.
+    pub(super) fn send(&self, chunk: impl Into<Bytes>) -> ControlFlow<()> {
+        let chunk = chunk.into();
+        if chunk.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        match self.runtime.block_on(self.sender.send_timeout(chunk, self.patience)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
 }
 
 /// The plan of a log query in which the selector may be left out.
@@ -69,7 +99,8 @@ pub(super) fn push_line(out: &mut String, line: &LogLine<'_>) {
     out.push_str(",\"line\":");
     push_text(out, line.line);
     out.push_str(",\"level\":");
-    push_text(out, line.labels.get(LEVEL_LABEL).unwrap_or(Level::Unknown.name()));
+    let level = line.labels.get(LEVEL_LABEL);
+    push_text(out, level.unwrap_or_else(|| Level::Unknown.name()));
     out.push_str(",\"metadata\":");
     push_object(out, metadata);
     out.push_str("}\n");
@@ -110,7 +141,8 @@ async fn drive(state: ApiState, plan: LogPlan, wanted: LogParams, sender: mpsc::
             return;
         }
     };
-    let (cancel, logs, chunks) = (wanted.cancel.clone(), state.logs, sender.clone());
+    let (cancel, logs) = (wanted.cancel.clone(), state.logs);
+    let outlet = Outlet::new(sender.clone(), state.config.timeout);
     let mut engine = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let mut text = String::new();
@@ -119,22 +151,24 @@ async fn drive(state: ApiState, plan: LogPlan, wanted: LogParams, sender: mpsc::
             if text.len() < CHUNK_BYTES {
                 return ControlFlow::Continue(());
             }
-            match chunks.blocking_send(std::mem::take(&mut text).into()) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
-            }
+            outlet.send(std::mem::take(&mut text))
         });
         // Nobody to send to any more is fine.
-        let _ = chunks.blocking_send(text.into());
-        if let Err(error) = result {
-            let _ = chunks.blocking_send(error_object(ApiError::from(error).message()));
+        if outlet.send(text).is_continue()
+            && let Err(error) = result
+        {
+            let _ = outlet.send(error_object(ApiError::from(error).message()));
         }
     });
-    tokio::select! {
-        _ = &mut engine => return,
-        () = sender.closed() => {}
-        () = &mut deadline => {}
+    let joined = tokio::select! {
+        joined = &mut engine => joined,
+        () = async { tokio::select! { () = sender.closed() => {}, () = &mut deadline => {} } } => {
+            // The engine sends its own last word.
+            cancel.cancel();
+            engine.await
+        }
+    };
+    if joined.is_err() {
+        let _ = sender.send(error_object("the query engine failed")).await;
     }
-    cancel.cancel();
-    // The engine sends its own last word; the channel closes when it is done.
 }

@@ -20,10 +20,13 @@ use super::answer::json_response;
 use super::error::ApiError;
 use super::params::Params;
 
+/// The version of Loki whose API this is. Clients look at it to know what they may ask.
+const LOKI_VERSION: &str = "3.5.0";
+
 /// Lines whose length stands for that of all others in an estimate.
 const SAMPLE_LINES: usize = 1000;
 
-fn selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
+pub(super) fn selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
@@ -49,7 +52,7 @@ async fn streams(
 }
 
 /// `{"status":"success","data":…}`; nothing found leaves `data` out, as Loki does.
-fn success(data: Vec<Value>) -> Response {
+fn success(data: &[Value]) -> Response {
     let body = if data.is_empty() {
         json!({ "status": "success" })
     } else {
@@ -66,7 +69,7 @@ pub(super) async fn labels(
     let range = params.metadata_range(clock::unix_nanos())?;
     let found = streams(&state, vec![selector(params.query())?], range).await?;
     let names: BTreeSet<&str> = found.iter().flat_map(|l| l.iter().map(|(name, _)| name)).collect();
-    Ok(success(names.into_iter().map(Value::from).collect()))
+    Ok(success(&names.into_iter().map(Value::from).collect::<Vec<_>>()))
 }
 
 /// `GET|POST /loki/api/v1/label/{name}/values`
@@ -78,7 +81,7 @@ pub(super) async fn values(
     let range = params.metadata_range(clock::unix_nanos())?;
     let found = streams(&state, vec![selector(params.query())?], range).await?;
     let values: BTreeSet<&str> = found.iter().filter_map(|labels| labels.get(&name)).collect();
-    Ok(success(values.into_iter().map(Value::from).collect()))
+    Ok(success(&values.into_iter().map(Value::from).collect::<Vec<_>>()))
 }
 
 /// `GET|POST /loki/api/v1/series`
@@ -98,7 +101,7 @@ pub(super) async fn series(
     let sets = found.iter().map(|labels| {
         Value::Object(labels.iter().map(|(n, v)| (n.to_owned(), Value::from(v))).collect())
     });
-    Ok(success(sets.collect()))
+    Ok(success(&sets.collect::<Vec<_>>()))
 }
 
 /// `GET /loki/api/v1/detected_labels`: the labels of the streams and how many values each has.
@@ -158,9 +161,7 @@ pub(super) async fn index_stats(
 /// `GET|POST /loki/api/v1/format_query`
 pub(super) async fn format_query(params: Params) -> Response {
     match parse(params.query(), LogqlOptions::default()) {
-        Ok(expr) => {
-            Json(json!({ "status": "success", "data": expr.to_string() })).into_response()
-        }
+        Ok(expr) => Json(json!({ "status": "success", "data": expr.to_string() })).into_response(),
         Err(error) => {
             let body = Json(json!({ "status": "invalid-query", "error": error.to_string() }));
             (StatusCode::BAD_REQUEST, body).into_response()
@@ -168,15 +169,33 @@ pub(super) async fn format_query(params: Params) -> Response {
     }
 }
 
-/// `GET /loki/api/v1/status/buildinfo`. Clients look at the version to know what they may ask: it
-/// is the version of Loki whose API this is.
+/// `GET /loki/api/v1/status/buildinfo`
 pub(super) async fn buildinfo() -> Json<Value> {
     Json(json!({
-        "version": "3.5.0",
+        "version": LOKI_VERSION,
         "revision": concat!("taffrail-", env!("CARGO_PKG_VERSION")),
         "branch": "",
         "buildUser": "",
         "buildDate": "",
         "goVersion": ""
+    }))
+}
+
+/// `GET /loki/api/v1/drilldown-limits`: what Grafana's Logs Drilldown may ask for.
+pub(super) async fn drilldown_limits(State(state): State<ApiState>) -> Json<Value> {
+    let config = &state.config;
+    Json(json!({
+        "limits": {
+            "discover_log_levels": true,
+            "discover_service_name": [],
+            "max_entries_limit_per_query": config.lines_max,
+            "max_query_series": config.log_series_max,
+            "query_timeout": format!("{}s", config.timeout.as_secs()),
+            "volume_enabled": true,
+            "metric_aggregation_enabled": false,
+            "pattern_persistence_enabled": false
+        },
+        "pattern_ingester_enabled": false,
+        "version": LOKI_VERSION
     }))
 }

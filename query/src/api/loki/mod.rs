@@ -3,7 +3,9 @@
 //! | path | file |
 //! |---|---|
 //! | `/loki/api/v1/query`, `query_range` | `query.rs` |
-//! | `/loki/api/v1/labels`, `label/{name}/values`, `series`, `detected_labels`, `index/stats`, `format_query`, `status/buildinfo` | `meta.rs` |
+//! | `/loki/api/v1/labels`, `label/{name}/values`, `series`, `detected_labels`, `index/stats`, `format_query`, `status/buildinfo`, `drilldown-limits` | `meta.rs` |
+//! | `/loki/api/v1/detected_fields`, `detected_field/{name}/values` | `fields.rs` |
+//! | `/loki/api/v1/index/volume`, `index/volume_range` | `volume.rs` |
 //! | `/api/v1/logs/query` | `lines.rs` |
 //! | `/api/v1/logs/tail` | `tail.rs` |
 //!
@@ -11,6 +13,7 @@
 
 mod answer;
 mod error;
+mod fields;
 mod lines;
 mod meta;
 mod params;
@@ -18,6 +21,7 @@ mod query;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 use axum::Router;
 use axum::routing::get;
@@ -37,8 +41,15 @@ pub(super) fn router(state: ApiState) -> Router {
         .route("/loki/api/v1/index/stats", get(meta::index_stats).post(meta::index_stats))
         .route("/loki/api/v1/format_query", get(meta::format_query).post(meta::format_query))
         .route("/loki/api/v1/status/buildinfo", get(meta::buildinfo))
+        .route("/loki/api/v1/drilldown-limits", get(meta::drilldown_limits))
+        .route("/loki/api/v1/detected_fields", get(fields::fields).post(fields::fields))
+        .route(
+            "/loki/api/v1/detected_field/{name}/values",
+            get(fields::values).post(fields::values),
+        )
+        .route("/loki/api/v1/index/volume", get(volume::total).post(volume::total))
+        .route("/loki/api/v1/index/volume_range", get(volume::over_time).post(volume::over_time))
         .route("/api/v1/logs/query", get(lines::query))
         .route("/api/v1/logs/tail", get(tail::tail))
         .with_state(state)
 }
-

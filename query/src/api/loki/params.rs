@@ -56,8 +56,9 @@ impl Params {
         let Some(text) = self.get(name) else {
             return Ok(None);
         };
-        let read = parse_time(text)
-            .map_err(|why| ApiError::bad_request(format!("could not parse '{name}' parameter: {why}")))?;
+        let read = parse_time(text).map_err(|why| {
+            ApiError::bad_request(format!("could not parse '{name}' parameter: {why}"))
+        })?;
         Ok(Some(read))
     }
 
@@ -203,9 +204,8 @@ fn parse_step(text: &str) -> Option<Nanos> {
 fn seconds_to_nanos(seconds: f64) -> Option<Nanos> {
     // Split, since a float of nanoseconds is only good to some hundred of them.
     let whole = seconds.floor();
-    (whole.abs() < 9.2e9).then(|| {
-        whole as i64 * NANOS_PER_SEC + ((seconds - whole) * 1e9).round() as i64
-    })
+    (whole.abs() < 9.2e9)
+        .then(|| whole as i64 * NANOS_PER_SEC + ((seconds - whole) * 1e9).round() as i64)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::source::{Cancel, Direction, LogRow, LogScan, LogSource, SourceError};
 
 use super::super::ApiState;
 use super::error::ApiError;
-use super::lines::{error_object, log_plan, push_line, streamed};
+use super::lines::{Outlet, error_object, log_plan, push_line, streamed};
 use super::params::Params;
 
 /// Tails at one time; each holds a subscription.
@@ -64,7 +64,7 @@ pub(super) async fn tail(
                 }
             },
         };
-        follow(&plan, live, seen, &sender).await;
+        follow(&plan, live, seen, &sender, state.config.timeout).await;
     });
     Ok(response)
 }
@@ -112,10 +112,11 @@ async fn history(
         return Ok(Seen::default());
     };
     let cancel = Cancel::new();
-    let (logs, chunks, stop) = (state.logs.clone(), sender.clone(), cancel.clone());
+    let (logs, stop) = (state.logs.clone(), cancel.clone());
+    let outlet = Outlet::new(sender.clone(), state.config.timeout);
     let mut engine = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        read_history(&*logs, &plan, start, stop, &chunks)
+        read_history(&*logs, &plan, start, stop, &outlet)
     });
     let joined = tokio::select! {
         joined = &mut engine => joined,
@@ -124,7 +125,8 @@ async fn history(
             engine.await
         }
     };
-    let seen = joined.map_err(|error| ApiError::bad_request(format!("history failed: {error}")))??;
+    let seen =
+        joined.map_err(|error| ApiError::bad_request(format!("history failed: {error}")))??;
     Ok(seen)
 }
 
@@ -133,7 +135,7 @@ fn read_history(
     plan: &LogPlan,
     start: Nanos,
     cancel: Cancel,
-    chunks: &mpsc::Sender<Bytes>,
+    outlet: &Outlet,
 ) -> Result<Seen, SourceError> {
     let scan = LogScan {
         matchers: plan.matchers.clone(),
@@ -159,10 +161,7 @@ fn read_history(
         if text.len() < CHUNK_BYTES {
             return ControlFlow::Continue(());
         }
-        match chunks.blocking_send(std::mem::take(&mut text).into()) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
+        outlet.send(std::mem::take(&mut text))
     })?;
     if lines > HISTORY_LINES_MAX {
         return Err(SourceError::TooMuch(format!(
@@ -170,7 +169,7 @@ fn read_history(
         )));
     }
     // A client that is gone is noticed by the caller.
-    let _ = chunks.blocking_send(text.into());
+    let _ = outlet.send(text);
     Ok(seen)
 }
 
@@ -179,6 +178,7 @@ async fn follow(
     mut live: broadcast::Receiver<Arc<Vec<StreamEntries>>>,
     mut seen: Seen,
     sender: &mpsc::Sender<Bytes>,
+    patience: Duration,
 ) {
     let forget_at = Instant::now() + OVERLAP;
     let mut labels = LineLabels::new();
@@ -194,9 +194,11 @@ async fn follow(
             Ok(batch) => {
                 let mut text = String::new();
                 for stream in batch.iter() {
+                    // A big batch must not keep a worker from its other tasks.
+                    tokio::task::yield_now().await;
                     push_stream(&mut text, plan, stream, &mut seen, &mut labels);
                     if text.len() >= CHUNK_BYTES
-                        && sender.send(std::mem::take(&mut text).into()).await.is_err()
+                        && !send(sender, std::mem::take(&mut text), patience).await
                     {
                         return;
                     }
@@ -206,10 +208,15 @@ async fn follow(
             Err(RecvError::Lagged(missed)) => format!("{{\"lagged\":{missed}}}\n"),
             Err(RecvError::Closed) => return,
         };
-        if !text.is_empty() && sender.send(text.into()).await.is_err() {
+        if !text.is_empty() && !send(sender, text, patience).await {
             return;
         }
     }
+}
+
+/// Whether the client has taken the text within `patience`.
+async fn send(sender: &mpsc::Sender<Bytes>, text: String, patience: Duration) -> bool {
+    sender.send_timeout(text.into(), patience).await.is_ok()
 }
 
 /// Appends the lines of a stream that the query lets through and history has not shown.

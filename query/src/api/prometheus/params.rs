@@ -1,7 +1,7 @@
 //! The parameters of a request: from the URL, and from the form of a POST, which goes first.
 
 use axum::extract::{Form, FromRequest, Query as UrlQuery, Request};
-use axum::http::Method;
+use axum::http::{Method, header};
 use taffrail_model::Matcher;
 use taffrail_model::time::{NANOS_PER_MILLI, parse_rfc3339};
 
@@ -13,6 +13,9 @@ const TIME_MAX: f64 = 9.0e12;
 
 /// Earliest and latest millisecond of a request that names none.
 pub(super) const ALL_TIME: (i64, i64) = (-9_000_000_000_000_000, 9_000_000_000_000_000);
+
+/// The content type of a POST whose body holds parameters.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Most `match[]` of one request.
 const SELECTORS_MAX: usize = 100;
@@ -27,7 +30,9 @@ impl<S: Send + Sync> FromRequest<S> for Params {
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let UrlQuery(in_url) = UrlQuery::<Vec<(String, String)>>::try_from_uri(request.uri())
             .map_err(|error| ApiError::BadData(error.body_text()))?;
-        if request.method() != Method::POST {
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        let is_form = kind.is_some_and(|kind| kind.as_bytes().starts_with(FORM.as_bytes()));
+        if request.method() != Method::POST || !is_form {
             return Ok(Self(in_url));
         }
         let Form(mut pairs) = Form::<Vec<(String, String)>>::from_request(request, state)

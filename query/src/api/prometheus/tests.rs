@@ -100,6 +100,14 @@ async fn a_posted_range_query_gives_a_matrix() {
 }
 
 #[tokio::test]
+async fn a_post_may_have_its_parameters_in_the_url() {
+    let request = Request::post("/api/v1/query?query=1&time=2").body(Body::empty());
+    let (status, body) = ask_of(Arc::new(store()), request.expect("a request")).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(body["data"]["result"], json!([2, "1"]));
+}
+
+#[tokio::test]
 async fn scalars_strings_and_notes() {
     let (_, body) = get("/api/v1/query?query=1%2B1&time=4").await;
     assert_eq!(body["data"], json!({"resultType": "scalar", "result": [4, "2"]}));

@@ -30,6 +30,8 @@ pub(super) struct Child {
     name: &'static str,
     process: Process,
     log: PathBuf,
+    /// Where in the log the words of this run begin.
+    log_start: u64,
 }
 
 impl Child {
@@ -53,6 +55,7 @@ impl Child {
         }
         let output = OpenOptions::new().create(true).append(true).open(log).map_err(file)?;
         let errors = output.try_clone().map_err(file)?;
+        let log_start = output.metadata().map_err(file)?.len();
         let process = Command::new(&program)
             .args(arguments)
             .stdin(Stdio::null())
@@ -62,7 +65,7 @@ impl Child {
             .kill_on_drop(true)
             .spawn()
             .map_err(|source| Error::File { path: program, source })?;
-        Ok(Self { name, process, log: log.to_owned() })
+        Ok(Self { name, process, log: log.to_owned(), log_start })
     }
 
     /// Returns when the program has ended. Cancel safe.
@@ -71,7 +74,12 @@ impl Child {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
-        Error::ChildEnded { name: self.name, status, log: self.log.clone(), tail: tail(&self.log) }
+        Error::ChildEnded {
+            name: self.name,
+            status,
+            log: self.log.clone(),
+            tail: tail(&self.log, self.log_start),
+        }
     }
 
     /// Waits until the program is ready, while it may end.
@@ -122,12 +130,12 @@ impl Readiness {
     }
 }
 
-/// The last lines of a file, indented; empty when it cannot be read.
-fn tail(path: &Path) -> String {
+/// The last lines of a file after `start`, indented; empty when it cannot be read.
+fn tail(path: &Path, start: u64) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
         let size = file.metadata()?.len();
-        file.seek(SeekFrom::Start(size.saturating_sub(TAIL_BYTES)))?;
+        file.seek(SeekFrom::Start(size.saturating_sub(TAIL_BYTES).max(start)))?;
         let mut bytes = Vec::new();
         file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
         Ok(bytes)
@@ -141,6 +149,7 @@ fn tail(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::fake::PROGRAMS;
     use std::os::unix::fs::PermissionsExt;
 
     const NAME: &str = "taffrail-collector";
@@ -155,6 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_dies_is_quoted() {
+        let _turn = PROGRAMS.lock().await;
         let folder = tempfile::tempdir().unwrap();
         let mut child = start(folder.path(), "seq 20; echo \"no port for $1\" >&2; exit 3");
         let error = child.ended().await.to_string();
@@ -167,7 +177,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn earlier_runs_are_not_quoted() {
+        let _turn = PROGRAMS.lock().await;
+        let folder = tempfile::tempdir().unwrap();
+        for word in ["first", "second"] {
+            let error = start(folder.path(), &format!("echo {word}")).ended().await.to_string();
+            assert!(error.ends_with(&format!(":\n  {word}")), "{error}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_program_is_asked_to_end() {
+        let _turn = PROGRAMS.lock().await;
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("logs/child.log");
         let script = "trap 'echo ended; exit 0' TERM; echo begun; while :; do read x; done";
@@ -184,6 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_does_not_listen_is_killed() {
+        let _turn = PROGRAMS.lock().await;
         let folder = tempfile::tempdir().unwrap();
         let child = start(folder.path(), "trap '' TERM; while :; do read x; done");
         child.stop(Duration::from_millis(50)).await;
@@ -191,6 +213,7 @@ mod tests {
 
     #[tokio::test]
     async fn readiness_is_waited_for() {
+        let _turn = PROGRAMS.lock().await;
         use axum::http::StatusCode;
         use std::sync::atomic::{AtomicU32, Ordering};
         let folder = tempfile::tempdir().unwrap();

@@ -128,7 +128,7 @@ async fn start(
         otlp_grpc: arguments.otlp_grpc.as_deref(),
         autoscale: arguments.autoscale_https.as_deref(),
     })?;
-    let data = &arguments.data_dir;
+    let data = &std::path::absolute(&arguments.data_dir).map_err(Error::Start)?;
     std::fs::create_dir_all(data).map_err(|source| Error::File { path: data.clone(), source })?;
     screen.note(&format!("starting; what the programs say is in {}", data.join("logs").display()));
     running.start_collector(programs, &ports, data).await?;
@@ -276,7 +276,7 @@ fn flags(pairs: &[(&str, OsString)]) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::fake::Written;
+    use crate::cli::fake::{PROGRAMS, Written};
     use crate::cli::screen::Format;
     use axum::routing::get;
     use std::fs;
@@ -344,6 +344,7 @@ mod tests {
 
     #[tokio::test]
     async fn starts_in_order_and_ends_in_order() {
+        let _turn = PROGRAMS.lock().await;
         let programs = programs(&stand_in_script(), &stand_in_script());
         let arguments = arguments(programs.path());
         let (written, (ask, asked)) = (Written::default(), tokio::sync::oneshot::channel());
@@ -366,6 +367,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_collector_that_dies_ends_the_start_with_its_last_words() {
+        let _turn = PROGRAMS.lock().await;
         let programs = programs("echo the data folder is locked >&2; exit 1", "exit 0");
         let mut screen = Written::default().screen(Format::Default, false);
         let never = std::future::pending();
@@ -378,6 +380,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_agent_that_dies_ends_the_collector_too() {
+        let _turn = PROGRAMS.lock().await;
         let programs = programs(&stand_in_script(), "echo no >&2; exit 4");
         let arguments = arguments(programs.path());
         let mut screen = Written::default().screen(Format::Default, false);

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use taffrail_model::TimeRange;
+use taffrail_model::{Labels, TimeRange};
 
 use super::super::ast::{Pick, RangeAgg, RangeOp};
 use super::super::error::QueryError;
@@ -14,7 +14,7 @@ use super::super::plan::RangePlan;
 use super::super::stage::Stage;
 use super::group::{GroupKey, check_size};
 use super::range::Windows;
-use super::{Run, Series, SeriesLabels};
+use super::{Run, Series, SeriesLabels, VALUES_MAX};
 
 /// More pieces than this are not asked for: a scan is as good then.
 const PIECES_MAX: usize = 20_000;
@@ -48,19 +48,18 @@ pub(super) fn from_blocks(
         return Ok(None);
     };
     let matchers = &plan.log.matchers;
-    if !names.is_empty() {
-        // A label that a stream lacks may be metadata of its lines, which only lines tell.
-        let hull = TimeRange::new(pieces.start(0), pieces.start(pieces.count));
-        let streams = run.source.streams(matchers, hull)?;
-        if streams.iter().any(|labels| names.iter().any(|name| labels.get(name).is_none())) {
-            return Ok(None);
-        }
+    let hull = TimeRange::new(pieces.start(0), pieces.start(pieces.count));
+    let streams = run.source.streams(matchers, hull)?;
+    // A label that a stream lacks may be metadata of its lines, which only lines tell.
+    let lacking = |labels: &Labels| names.iter().any(|name| labels.get(name).is_none());
+    if streams.iter().any(lacking) || streams.len().saturating_mul(pieces.count) > VALUES_MAX {
+        return Ok(None);
     }
     let ranges: Vec<TimeRange> = (0..pieces.count).map(|at| pieces.range(at)).collect();
     let counts = run.source.count(matchers, &ranges, &run.params.cancel)?;
     let mut groups: BTreeMap<SeriesLabels, Vec<u64>> = BTreeMap::new();
     for (labels, counts) in counts {
-        if names.iter().any(|name| labels.get(name).is_none()) {
+        if lacking(&labels) {
             // A stream that came meanwhile.
             return Ok(None);
         }

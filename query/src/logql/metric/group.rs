@@ -49,17 +49,33 @@ impl GroupKey {
     fn keeps(&self, name: &str) -> bool {
         self.names.iter().any(|n| n == name) != self.without
     }
+
+    fn sum<'l>(&self, pairs: impl Iterator<Item = (&'l str, &'l str)>) -> u128 {
+        pairs
+            .filter(|(name, _)| self.keeps(name))
+            .fold(0, |sum, (name, value)| sum.wrapping_add(pair_hash(name, value)))
+    }
 }
 
 /// Gives each distinct set of labels a number, in order of appearance.
+///
+/// A set is recognised by the sum of the hashes of its pairs, so a line costs no allocation and no
+/// sorting, and the part of its stream is added up once per stream.
 pub(super) struct Grouper {
     key: GroupKey,
     steps: usize,
     known: HashMap<u128, usize>,
     labels: Vec<SeriesLabels>,
-    /// The series of the stream seen last, for lines without labels of their own. Holding the labels
-    /// keeps their address from being used again.
-    last: Option<(Labels, usize)>,
+    last: Option<LastStream>,
+}
+
+/// The stream seen last. Holding its labels keeps their address from being used again.
+struct LastStream {
+    labels: Labels,
+    /// Sum over the labels that the key keeps.
+    sum: u128,
+    /// The series of its lines that have no labels of their own.
+    series: Option<usize>,
 }
 
 impl Grouper {
@@ -74,47 +90,67 @@ impl Grouper {
 
     /// The number of the series of a line.
     pub(super) fn series(&mut self, line: &LineLabels) -> Result<usize, QueryError> {
+        let stream = line.stream();
+        let same = |last: &LastStream| std::ptr::eq(last.labels.shared(), stream.shared());
+        let (stream_sum, series) = match self.last.as_ref().filter(|last| same(last)) {
+            Some(last) => (last.sum, last.series),
+            None => {
+                let sum = self.key.sum(stream.iter());
+                self.last = Some(LastStream { labels: stream.clone(), sum, series: None });
+                (sum, None)
+            }
+        };
         if !line.is_plain() {
-            return self.find(line);
+            let sum = self.sum(line, stream_sum);
+            return self.find(sum, line);
         }
-        if let Some((stream, at)) = &self.last
-            && std::ptr::eq(stream.shared(), line.stream().shared())
-        {
-            return Ok(*at);
+        if let Some(series) = series {
+            return Ok(series);
         }
-        let at = self.find(line)?;
-        self.last = Some((line.stream().clone(), at));
-        Ok(at)
+        let found = self.find(stream_sum, line)?;
+        if let Some(last) = &mut self.last {
+            last.series = Some(found);
+        }
+        Ok(found)
     }
 
-    fn find(&mut self, line: &LineLabels) -> Result<usize, QueryError> {
-        let mut pairs: Vec<(&str, &str)> = Vec::new();
-        match self.key.only() {
-            Some(names) => {
-                pairs.extend(names.iter().filter_map(|n| line.get(n).map(|v| (n.as_str(), v))));
+    fn sum(&self, line: &LineLabels, stream_sum: u128) -> u128 {
+        let mut sum = 0_u128;
+        let mut add = |name: &str, value: &str| {
+            if self.key.keeps(name) {
+                sum = sum.wrapping_add(pair_hash(name, value));
             }
-            None => {
-                line.sorted(&mut pairs);
-                pairs.retain(|(name, _)| self.key.keeps(name));
-            }
+        };
+        if line.has_whole_stream() {
+            line.each_own(|name, value, _| add(name, value));
+            return sum.wrapping_add(stream_sum);
         }
-        let mut hash = Xxh3::new();
-        for (name, value) in &pairs {
-            // UTF-8 never contains the byte 0xFF.
-            for part in [name.as_bytes(), &[0xFF], value.as_bytes(), &[0xFF]] {
-                hash.update(part);
-            }
-        }
-        let hash = hash.digest128();
-        if let Some(at) = self.known.get(&hash) {
+        line.each(|name, value, _| add(name, value));
+        sum
+    }
+
+    fn find(&mut self, sum: u128, line: &LineLabels) -> Result<usize, QueryError> {
+        if let Some(at) = self.known.get(&sum) {
             return Ok(*at);
         }
         let at = self.labels.len();
         check_size(at + 1, self.steps)?;
+        let mut pairs: Vec<(&str, &str)> = Vec::new();
+        line.sorted(&mut pairs);
+        pairs.retain(|(name, _)| self.key.keeps(name));
         self.labels.push(SeriesLabels::from_pairs(pairs));
-        self.known.insert(hash, at);
+        self.known.insert(sum, at);
         Ok(at)
     }
+}
+
+fn pair_hash(name: &str, value: &str) -> u128 {
+    let mut hash = Xxh3::new();
+    hash.update(name.as_bytes());
+    // UTF-8 never contains this byte.
+    hash.update(&[0xFF]);
+    hash.update(value.as_bytes());
+    hash.digest128()
 }
 
 /// An error when so many series of so many steps are too much to hold.

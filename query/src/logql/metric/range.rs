@@ -13,7 +13,7 @@ use crate::source::{LogScan, SourceError};
 use super::super::ast::{Grouping, RangeAgg, RangeOp};
 use super::super::error::QueryError;
 use super::super::labels::{ERROR_LABEL, LineLabels};
-use super::super::plan::RangePlan;
+use super::super::plan::{RangePlan, UnwrapPlan};
 use super::group::{GroupKey, Grouper};
 use super::window::{Sample, over_window};
 use super::{Run, SAMPLES_MAX, Series, SeriesLabels, Steps, count};
@@ -71,7 +71,7 @@ impl Run<'_> {
     ) -> Result<Vec<Series>, QueryError> {
         let plan = RangePlan::new(agg)?;
         let windows = Windows { steps: self.params.steps, range: agg.range, offset: agg.offset };
-        let unwrapped = plan.unwrap.as_ref().map(|unwrap| unwrap.label());
+        let unwrapped = plan.unwrap.as_ref().map(UnwrapPlan::label);
         let key = if agg.op == RangeOp::AbsentOverTime {
             GroupKey::new(Some(&Grouping::default()), None, None)
         } else {

@@ -4,6 +4,7 @@ use regex::Regex;
 use taffrail_model::labels::is_valid_name;
 
 use super::super::error::QueryError;
+use super::super::go_regex;
 use super::Series;
 
 /// A compiled replacement.
@@ -24,10 +25,7 @@ impl<'a> Rule<'a> {
         if !is_valid_name(dst) {
             return Err(QueryError::Invalid(format!("invalid destination label name {dst:?}")));
         }
-        let regex = regex::RegexBuilder::new(&format!("^(?:{regex})$"))
-            .size_limit(10 << 20)
-            .build()
-            .map_err(|error| QueryError::Invalid(error.to_string()))?;
+        let regex = go_regex::compile(regex, false, true).map_err(QueryError::Invalid)?;
         Ok(Self { dst, replacement: replacement.to_owned(), src, regex })
     }
 

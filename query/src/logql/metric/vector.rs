@@ -40,7 +40,7 @@ impl Run<'_> {
                 });
                 sorted(picked, compare)
             }
-            _ => joined(agg.op, series, grouping, steps),
+            _ => joined(agg.op, &series, grouping, steps),
         })
     }
 }
@@ -76,10 +76,10 @@ fn groups(series: &[Series], grouping: &Grouping) -> Vec<(SeriesLabels, Vec<usiz
     groups
 }
 
-fn joined(op: VectorOp, series: Vec<Series>, grouping: &Grouping, steps: usize) -> Vec<Series> {
+fn joined(op: VectorOp, series: &[Series], grouping: &Grouping, steps: usize) -> Vec<Series> {
     let mut joined = Vec::new();
     let mut present = Vec::new();
-    for (labels, members) in groups(&series, grouping) {
+    for (labels, members) in groups(series, grouping) {
         let mut values = Vec::with_capacity(steps);
         for step in 0..steps {
             present.clear();

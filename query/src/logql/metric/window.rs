@@ -116,15 +116,15 @@ fn rate_counter(samples: &[Sample], start: i64, end: i64) -> f64 {
         }
     }
     let between = sampled / (samples.len() - 1) as f64;
-    let mut to_start = first.ts.abs_diff(start) as f64 / 1e9;
-    let to_end = end.abs_diff(last.ts) as f64 / 1e9;
+    // An end that is near is taken to be covered; of one that is far, half a gap.
+    let reach = |gap: f64| if gap < between * 1.1 { gap } else { between / 2.0 };
+    let mut to_start = reach(first.ts.abs_diff(start) as f64 / 1e9);
+    let to_end = reach(end.abs_diff(last.ts) as f64 / 1e9);
     if increase > 0.0 && first.value >= 0.0 {
         // A counter was not below zero: it began later than that.
         to_start = to_start.min(sampled * (first.value / increase));
     }
-    // An end that is near is taken to be covered; of one that is far, half a gap.
-    let reach = |gap: f64| if gap < between * 1.1 { gap } else { between / 2.0 };
-    let extended = sampled + reach(to_start) + reach(to_end);
+    let extended = sampled + to_start + to_end;
     increase * (extended / sampled) / (end.abs_diff(start) as f64 / 1e9)
 }
 

@@ -8,7 +8,7 @@ use super::super::ast::{
 };
 use super::super::error::ParseError;
 use super::super::lexer::Kind;
-use super::{Parser, matcher};
+use super::Parser;
 
 impl Parser<'_> {
     /// `{app="web"} |= "x" | json`
@@ -46,7 +46,7 @@ impl Parser<'_> {
                 return Err(self.unexpected(&["=", "!=", "=~", "!~"]));
             };
             let value = self.text()?;
-            matchers.push(matcher(&name, op, &value)?);
+            matchers.push(self.matcher(&name, op, &value)?);
             if self.take("}") {
                 return Ok(matchers);
             }
@@ -105,11 +105,14 @@ impl Parser<'_> {
         Ok(match word.as_str() {
             "json" => StageExpr::Json(self.extracts()?),
             "logfmt" => self.logfmt()?,
-            "regexp" => StageExpr::Regexp(self.text()?),
+            "regexp" => {
+                self.count_regexes(1)?;
+                StageExpr::Regexp(self.text()?)
+            }
             "pattern" => StageExpr::Pattern(self.text()?),
             "unpack" => StageExpr::Unpack,
             "decolorize" => StageExpr::Decolorize,
-            "line_format" => StageExpr::LineFormat(self.text()?),
+            "line_format" => StageExpr::LineFormat(self.template()?),
             "label_format" => StageExpr::LabelFormat(self.list(Self::label_format)?),
             "drop" => StageExpr::Drop(self.list(Self::pick)?),
             "keep" => StageExpr::Keep(self.list(Self::pick)?),
@@ -124,6 +127,9 @@ impl Parser<'_> {
         let mut terms = vec![self.line_term()?];
         while self.take_word("or") {
             terms.push(self.line_term()?);
+        }
+        if matches!(op, LineOp::Matches | LineOp::NotMatches) {
+            self.count_regexes(terms.len())?;
         }
         Ok(LineFilterExpr { op, terms })
     }
@@ -178,12 +184,11 @@ impl Parser<'_> {
     fn label_format(&mut self) -> Result<LabelFormat, ParseError> {
         let name = self.ident()?;
         self.expect("=")?;
-        let value = match self.kind().clone() {
-            Kind::Ident(from) => FormatValue::Rename(from),
-            Kind::Text(template) => FormatValue::Template(template),
+        let value = match self.kind() {
+            Kind::Ident(_) => FormatValue::Rename(self.ident()?),
+            Kind::Text(_) => FormatValue::Template(self.template()?),
             _ => return Err(self.unexpected(&["IDENTIFIER", "STRING"])),
         };
-        self.advance();
         Ok(LabelFormat { name, value })
     }
 
@@ -193,7 +198,7 @@ impl Parser<'_> {
             return Ok(Pick::Name(name));
         };
         let value = self.text()?;
-        matcher(&name, op, &value).map(Pick::Matcher)
+        self.matcher(&name, op, &value).map(Pick::Matcher)
     }
 
     /// `a="x" or b>3 and c<1s`; `and` binds tighter than `or`.
@@ -257,7 +262,7 @@ impl Parser<'_> {
         };
         if is_text {
             let value = self.text()?;
-            return matcher(name, op, &value).map(|matcher| Some(LabelFilter::Text(matcher)));
+            return self.matcher(name, op, &value).map(|matcher| Some(LabelFilter::Text(matcher)));
         }
         let equal = match op {
             MatchOp::Equal => true,

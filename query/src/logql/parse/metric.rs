@@ -1,14 +1,15 @@
 //! Metric expressions: functions, aggregations, operators.
 
-use taffrail_model::{MatchOp, Matcher};
+use taffrail_model::Matcher;
 
 use super::super::ast::{
     Binary, BinaryOp, Cardinality, Conversion, Expr, Grouping, LogExpr, Matching, MetricExpr,
     RangeAgg, RangeOp, StageExpr, Unwrap, VectorAgg, VectorOp,
 };
 use super::super::error::ParseError;
+use super::super::go_regex;
 use super::super::lexer::Kind;
-use super::{OPERATORS_MAX, Parser, matcher};
+use super::{OPERATORS_MAX, Parser};
 
 /// Whether a word is a function when a parenthesis follows.
 pub(super) fn is_function(word: &str) -> bool {
@@ -197,7 +198,8 @@ impl Parser<'_> {
         self.expect(")")?;
         let [dst, replacement, src, regex] = texts;
         // Compiled here to say at once that it is wrong.
-        matcher(&src, MatchOp::Regex, &regex)?;
+        self.count_regexes(1)?;
+        go_regex::compile(&regex, false, true).map_err(ParseError::whole)?;
         Ok(MetricExpr::LabelReplace { inner, dst, replacement, src, regex })
     }
 

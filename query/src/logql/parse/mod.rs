@@ -21,6 +21,9 @@ pub const DEPTH_MAX: usize = 64;
 /// How many binary operators a query may have.
 pub const OPERATORS_MAX: usize = 256;
 
+/// How many regular expressions a query may have: each may take megabytes once compiled.
+pub const REGEXES_MAX: usize = 64;
+
 /// What is allowed beyond Loki's LogQL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogqlOptions {
@@ -103,6 +106,7 @@ struct Parser<'q> {
     at: usize,
     depth: usize,
     operators: usize,
+    regexes: usize,
     options: LogqlOptions,
 }
 
@@ -113,7 +117,7 @@ impl<'q> Parser<'q> {
             return Err(ParseError::whole(message));
         }
         let tokens = lexer::tokens(query)?;
-        Ok(Self { query, tokens, at: 0, depth: 0, operators: 0, options })
+        Ok(Self { query, tokens, at: 0, depth: 0, operators: 0, regexes: 0, options })
     }
 
     fn kind(&self) -> &Kind {
@@ -241,6 +245,31 @@ impl<'q> Parser<'q> {
         result
     }
 
+    /// Notes that the query has so many expressions more.
+    fn count_regexes(&mut self, more: usize) -> Result<(), ParseError> {
+        self.regexes += more;
+        if self.regexes > REGEXES_MAX {
+            return Err(
+                self.error(format!("more than {REGEXES_MAX} regular expressions in a query"))
+            );
+        }
+        Ok(())
+    }
+
+    fn matcher(&mut self, name: &str, op: MatchOp, value: &str) -> Result<Matcher, ParseError> {
+        self.count_regexes(usize::from(matches!(op, MatchOp::Regex | MatchOp::NotRegex)))?;
+        new_matcher(name, op, value)
+    }
+
+    /// A template; its functions may hold expressions.
+    fn template(&mut self) -> Result<String, ParseError> {
+        let text = self.text()?;
+        self.count_regexes(
+            text.matches("regexReplaceAll").count() + text.matches("count").count(),
+        )?;
+        Ok(text)
+    }
+
     /// The operator of a matcher, if there is one here.
     fn match_op(&mut self) -> Option<MatchOp> {
         let op = match self.kind() {
@@ -256,7 +285,7 @@ impl<'q> Parser<'q> {
 }
 
 /// Builds a matcher with Loki's dot, which is no newline.
-fn matcher(name: &str, op: MatchOp, value: &str) -> Result<Matcher, ParseError> {
+fn new_matcher(name: &str, op: MatchOp, value: &str) -> Result<Matcher, ParseError> {
     Matcher::new(name, op, value, false).map_err(|bad| {
         ParseError::whole(format!("error parsing regexp: {}: `{}`", bad.reason, bad.pattern))
     })

@@ -55,7 +55,10 @@ fn flatten(text: &str, prefix: &mut String, labels: &mut LineLabels) -> Result<(
         }
         push_sanitized(prefix, &key);
         match value {
-            Value::Object(object) => inner = inner.and(flatten(object, prefix, labels)),
+            Value::Object(object) => {
+                let result = flatten(object, prefix, labels);
+                inner = inner.and(result);
+            }
             Value::Array(_) | Value::Null => {}
             Value::Text(_) | Value::Raw(_) => labels.set_parsed(prefix, &value.into_label()),
         }

@@ -1,5 +1,6 @@
 //! `|= "text"`, `|~ "regex"`, `|> "pattern"`, `|= ip("…")` and their opposites.
 
+use memchr::memmem::Finder;
 use regex::Regex;
 
 use super::super::ast::{LineFilterExpr, LineOp, LineTerm};
@@ -16,7 +17,8 @@ pub struct LineStage {
 
 #[derive(Debug)]
 enum Term {
-    Text(String),
+    /// Holds the prepared search for its text.
+    Text(Box<Finder<'static>>),
     Regex(Regex),
     Pattern(LinePattern),
     Ip(IpSet),
@@ -28,7 +30,7 @@ impl LineStage {
         for term in &filter.terms {
             terms.push(match (term, filter.op) {
                 (LineTerm::Text(text), LineOp::Contains | LineOp::NotContains) => {
-                    Term::Text(text.clone())
+                    Term::Text(Box::new(Finder::new(text).into_owned()))
                 }
                 (LineTerm::Text(text), LineOp::Matches | LineOp::NotMatches) => {
                     Term::Regex(line_regex(text)?)
@@ -51,7 +53,7 @@ impl LineStage {
     #[must_use]
     pub fn passes(&self, line: &str) -> bool {
         let fits = self.terms.iter().any(|term| match term {
-            Term::Text(text) => memchr::memmem::find(line.as_bytes(), text.as_bytes()).is_some(),
+            Term::Text(finder) => finder.find(line.as_bytes()).is_some(),
             Term::Regex(regex) => regex.is_match(line),
             Term::Pattern(pattern) => pattern.matches(line),
             Term::Ip(set) => set.found_in(line),

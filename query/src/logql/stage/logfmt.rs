@@ -55,7 +55,7 @@ impl LogfmtStage {
 }
 
 /// Walks over the pairs of a line; after a malformed one it goes on at the next blank.
-struct Pairs<'a>(&'a str);
+pub(in super::super) struct Pairs<'a>(pub(in super::super) &'a str);
 
 impl<'a> Iterator for Pairs<'a> {
     type Item = Result<(&'a str, Cow<'a, str>), &'static str>;

@@ -8,7 +8,7 @@ mod format;
 mod json;
 mod label_filter;
 mod line;
-mod logfmt;
+pub(super) mod logfmt;
 mod pattern;
 mod pick;
 mod regexp;
@@ -132,17 +132,11 @@ impl Stage {
 
 /// Compiles an expression for the text of lines: not anchored, and the dot matches newlines.
 pub(super) fn line_regex(text: &str) -> Result<Regex, String> {
-    regex::RegexBuilder::new(text).dot_matches_new_line(true).size_limit(10 << 20).build().map_err(
-        |error| {
-            let why = error.to_string();
-            let why = why.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
-            format!("error parsing regexp: {why}: `{text}`")
-        },
-    )
+    super::go_regex::compile(text, true, false)
 }
 
 /// Appends `key` as a label name: what is not allowed becomes `_`.
-fn push_sanitized(out: &mut String, key: &str) {
+pub(super) fn push_sanitized(out: &mut String, key: &str) {
     let key = key.trim();
     if out.is_empty() && key.starts_with(|c: char| c.is_ascii_digit()) {
         out.push('_');

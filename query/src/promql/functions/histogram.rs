@@ -46,6 +46,7 @@ pub(super) fn evaluate(
             let histograms = histograms(evaluator, &frame, args[2].at);
             let mut result = evaluator.frame(grid);
             for histogram in &histograms {
+                evaluator.cancel.check()?;
                 let row = result.push(histogram.series.clone())?;
                 each_step(&frame, histogram, |step, buckets| {
                     row[step] = fraction(lower[step], upper[step], buckets);
@@ -150,6 +151,7 @@ fn quantiles(
     }
     let mut repaired = BTreeSet::new();
     for histogram in histograms {
+        evaluator.cancel.check()?;
         let mut series = histogram.series.clone();
         if let Some((label, value)) = &wanted.named {
             series.labels = series.labels.with(label, value);

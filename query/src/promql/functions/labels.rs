@@ -11,6 +11,9 @@ use crate::promql::error::Error;
 use crate::promql::eval::Evaluator;
 use crate::promql::frame::{Frame, Grid, Series, is_present};
 
+/// Longest label value that these functions make, in bytes.
+const VALUE_BYTES_MAX: usize = 64 << 10;
+
 pub(super) fn replace(
     evaluator: &mut Evaluator<'_>,
     args: &[Expr],
@@ -28,8 +31,11 @@ pub(super) fn replace(
         })?;
     check_name(&target, "invalid destination label name in label_replace()")?;
     let frame = evaluator.vector(&args[0], grid)?;
+    let references = template.matches('$').count();
     relabel(evaluator, frame, &target, |labels| {
-        replaced(&regex, labels.get(&source).unwrap_or(""), &template)
+        let value = labels.get(&source).unwrap_or("");
+        check_size(template.len() + references.saturating_mul(value.len()))?;
+        Ok(replaced(&regex, value, &template))
     })
 }
 
@@ -58,7 +64,8 @@ pub(super) fn join(
     let frame = evaluator.vector(&args[0], grid)?;
     relabel(evaluator, frame, &target, |labels| {
         let values: Vec<&str> = sources.iter().map(|s| labels.get(s).unwrap_or("")).collect();
-        Some(values.join(&separator))
+        check_size(values.iter().map(|value| value.len() + separator.len()).sum())?;
+        Ok(Some(values.join(&separator)))
     })
 }
 
@@ -69,14 +76,24 @@ fn check_name(name: &str, problem: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Calls nest, and each could multiply the length of a value.
+fn check_size(bytes: usize) -> Result<(), Error> {
+    if bytes > VALUE_BYTES_MAX {
+        return Err(Error::Execution(format!(
+            "a label value would have up to {bytes} bytes; at most {VALUE_BYTES_MAX}"
+        )));
+    }
+    Ok(())
+}
+
 fn relabel(
     evaluator: &Evaluator<'_>,
     mut frame: Frame,
     target: &str,
-    value: impl Fn(&Labels) -> Option<String>,
+    value: impl Fn(&Labels) -> Result<Option<String>, Error>,
 ) -> Result<Frame, Error> {
     for series in &mut frame.series {
-        if let Some(value) = value(&series.labels) {
+        if let Some(value) = value(&series.labels)? {
             series.labels = series.labels.with(target, &value);
             if target == METRIC_NAME {
                 series.drop_name = false;

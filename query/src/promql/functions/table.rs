@@ -22,6 +22,12 @@ pub struct Function {
 }
 
 impl Function {
+    /// All functions, in the order of their names.
+    #[must_use]
+    pub fn all() -> &'static [Self] {
+        &FUNCTIONS
+    }
+
     /// Finds a function by its name.
     #[must_use]
     pub fn find(name: &str) -> Option<&'static Self> {
@@ -200,3 +206,18 @@ static FUNCTIONS: [Function; 84] = [
     function("vector", Id::Vector, &[Scalar], Vector),
     over_time("year", Id::Year),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_sorted_and_arguments_can_be_counted() {
+        assert!(FUNCTIONS.is_sorted_by(|a, b| a.name < b.name));
+        for function in Function::all() {
+            assert!(function.args_min() <= function.args.len(), "{}", function.name);
+            assert!(!Function::is_refused(function.name), "{}", function.name);
+            assert!(std::ptr::eq(Function::find(function.name).expect("found"), function));
+        }
+    }
+}

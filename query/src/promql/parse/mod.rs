@@ -26,6 +26,9 @@ const DEPTH_MAX: usize = 128;
 /// Highest tree: nesting and chains of operators together.
 const HEIGHT_MAX: usize = 160;
 
+/// Most matchers of one query: a compiled regular expression may take megabytes.
+const MATCHERS_MAX: usize = 200;
+
 /// Reads a query.
 ///
 /// # Errors
@@ -58,7 +61,8 @@ fn parse_checked(text: &str) -> Result<Expr, ParseError> {
         return Err(ParseError::new(0, message));
     }
     let tokens = lex::tokens(text)?;
-    let mut parser = Parser { tokens, next: 0, depth: 0, data_labels: false, span_operators: 0 };
+    let mut parser =
+        Parser { tokens, next: 0, depth: 0, data_labels: false, matchers: 0, span_operators: 0 };
     if *parser.peek() == Token::End {
         return Err(ParseError::new(0, "no expression found in input"));
     }
@@ -78,6 +82,8 @@ struct Parser {
     depth: usize,
     /// Whether the selector at hand names data labels for `info`, and may match anything.
     data_labels: bool,
+    /// Matchers so far.
+    matchers: usize,
     /// Operators in durations so far.
     span_operators: usize,
 }

@@ -10,7 +10,7 @@ use crate::promql::check;
 use crate::promql::error::ParseError;
 use crate::promql::lex::Token;
 
-use super::{Built, Parser};
+use super::{Built, MATCHERS_MAX, Parser};
 
 impl Parser {
     pub(super) fn selector(&mut self, name: Option<(String, usize)>) -> Result<Built, ParseError> {
@@ -45,6 +45,11 @@ impl Parser {
 
     fn matcher(&mut self, metric: &mut Option<String>) -> Result<Matcher, ParseError> {
         let at = self.place();
+        self.matchers += 1;
+        if self.matchers > MATCHERS_MAX {
+            let message = format!("the query has more than {MATCHERS_MAX} label matchers");
+            return Err(ParseError::new(at, message));
+        }
         let (label, quoted) = match self.peek().clone() {
             Token::Word(word) if is_valid_name(&word) => (word, false),
             Token::Text(text) => (text, true),

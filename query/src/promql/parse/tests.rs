@@ -65,6 +65,7 @@ fn nesting_is_bounded() {
         "1 ^ ".repeat(20_000) + "1",
         format!("a[{}1]", "1+".repeat(20_000)),
         format!("a{}", "[1m:1m]".repeat(10_000)),
+        format!("a{{{}}}", "b=~'(x{1000}){10}',".repeat(1000)),
     ];
     for text in deep {
         parse(&text).expect_err("too deep");

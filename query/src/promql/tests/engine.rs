@@ -93,10 +93,21 @@ fn a_cancelled_query_stops() {
 
 #[test]
 fn the_highest_tree_fits_a_small_stack() {
-    let wide = "a".to_owned() + &" + a".repeat(150);
-    let deep = format!("{}a{}", "abs(".repeat(60), ")".repeat(60));
+    let nested = |open: &str, close: &str| format!("{}a{}", open.repeat(60), close.repeat(60));
+    let texts = [
+        "a".to_owned() + &" + a".repeat(150),
+        "1".to_owned() + &" ^ 1".repeat(60),
+        "-".repeat(60) + "a",
+        nested("abs(", ")"),
+        nested("(", ")"),
+        nested("sum by (x) (", ")"),
+        nested("max_over_time(", "[1m:1m])"),
+        nested("label_replace(", ",'a','b','c','d')"),
+        format!("{}a{}", "(a + ".repeat(30), ")".repeat(30)),
+        format!("rate(a[{}1m{}])", "(".repeat(55), ")".repeat(55)),
+    ];
     let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
-        for text in [wide, deep] {
+        for text in texts {
             let query = Query::new(&text).expect("a query");
             let source = VecSource::new();
             instant(&source, &query, 0, &Options::default(), &Cancel::new()).expect("an answer");

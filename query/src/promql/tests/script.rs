@@ -1,5 +1,7 @@
 //! Reads the language of Prometheus' test scripts.
 
+use std::sync::LazyLock;
+
 use regex::Regex;
 use taffrail_model::Labels;
 use taffrail_model::sample::{METRIC_NAME, stale_nan};
@@ -125,17 +127,21 @@ fn time(text: &str) -> i64 {
         .unwrap_or_else(|| panic!("not a time: {text}"))
 }
 
+static INSTANT: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^eval(?:_(\w+))?\s+instant\s+(?:at\s+(\S+)\s+)?(.+)$").expect("valid")
+});
+
+static RANGE: LazyLock<Regex> = LazyLock::new(|| {
+    let text = r"^eval(?:_(\w+))?\s+range\s+from\s+(\S+)\s+to\s+(\S+)\s+step\s+(\S+)\s+(.+)$";
+    Regex::new(text).expect("valid")
+});
+
 fn eval(head: &str, body: &[&str], line: usize) -> Eval {
-    let instant =
-        Regex::new(r"^eval(?:_(\w+))?\s+instant\s+(?:at\s+(\S+)\s+)?(.+)$").expect("valid");
-    let range =
-        Regex::new(r"^eval(?:_(\w+))?\s+range\s+from\s+(\S+)\s+to\s+(\S+)\s+step\s+(\S+)\s+(.+)$")
-            .expect("valid");
-    let (mode, start, end, step, query) = if let Some(c) = instant.captures(head) {
+    let (mode, start, end, step, query) = if let Some(c) = INSTANT.captures(head) {
         let at = c.get(2).map_or(0, |at| time(at.as_str()));
         (c.get(1), at, at, None, c[3].to_owned())
     } else {
-        let c = range.captures(head).unwrap_or_else(|| panic!("line {line}: {head}"));
+        let c = RANGE.captures(head).unwrap_or_else(|| panic!("line {line}: {head}"));
         (c.get(1), time(&c[2]), time(&c[3]), Some(time(&c[4])), c[5].to_owned())
     };
     let mut eval = Eval {

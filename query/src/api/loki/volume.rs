@@ -1,0 +1,204 @@
+//! How many bytes of log there are, by label: `index/volume` and `index/volume_range`.
+//!
+//! The bytes are those of the lines, counted by reading them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::{Value, json};
+use taffrail_kit::clock;
+use taffrail_model::{Labels, MatchOp, Matcher, Nanos, TimeRange};
+
+use crate::logql::metric::{SeriesLabels, VALUES_MAX};
+use crate::source::{Cancel, LogScan, LogSource, SourceError};
+
+use super::super::ApiState;
+use super::super::run::run;
+use super::answer::json_response;
+use super::error::ApiError;
+use super::meta::selector;
+use super::params::Params;
+
+/// Most series of an answer.
+const SERIES_MAX: usize = 5000;
+
+/// What is asked.
+struct Wanted {
+    matchers: Vec<Matcher>,
+    range: TimeRange,
+    /// Length of a bucket; the whole range for a vector.
+    step: Nanos,
+    targets: Vec<String>,
+    /// One series for each label name, instead of for each set of values.
+    by_name: bool,
+    limit: usize,
+}
+
+impl Wanted {
+    fn new(params: &Params, ranged: bool) -> Result<Self, ApiError> {
+        let range = params.range(clock::unix_nanos())?;
+        let step = if ranged { params.step(range)? } else { range.end - range.start };
+        let mut matchers = selector(params.query())?;
+        let targets: Vec<String> = params
+            .get("targetLabels")
+            .map(|names| names.split(',').map(|name| name.trim().to_owned()).collect())
+            .unwrap_or_default();
+        for name in &targets {
+            let there = Matcher::new(name, MatchOp::Regex, ".+", false);
+            matchers.push(there.map_err(|error| ApiError::bad_request(error.to_string()))?);
+        }
+        let by_name = match params.get("aggregateBy") {
+            None | Some("series") => false,
+            Some("labels") => true,
+            Some(other) => {
+                return Err(ApiError::bad_request(format!(
+                    "invalid aggregateBy {other:?}, expecting series or labels"
+                )));
+            }
+        };
+        let limit = params.limit(SERIES_MAX)?;
+        Ok(Self { matchers, range, step, targets, by_name, limit })
+    }
+
+    fn buckets(&self) -> usize {
+        let length = self.range.end.abs_diff(self.range.start);
+        usize::try_from(length.div_ceil(self.step.unsigned_abs())).unwrap_or(1)
+    }
+
+    /// The series that the bytes of a stream count for.
+    fn series(&self, labels: &Labels) -> Vec<SeriesLabels> {
+        let matched = |name: &str| self.matchers.iter().any(|matcher| matcher.name == name);
+        let target = |name: &str| self.targets.iter().any(|target| target == name);
+        if !self.by_name {
+            let kept =
+                labels.filtered(
+                    |name| if self.targets.is_empty() { matched(name) } else { target(name) },
+                );
+            return vec![SeriesLabels::from(&kept)];
+        }
+        let names = labels.iter().map(|(name, _)| name);
+        names
+            .filter(|name| self.targets.is_empty() || target(name))
+            .map(|name| SeriesLabels::from_pairs([(name, "")]))
+            .collect()
+    }
+
+    /// Bytes of each series in each bucket, most bytes first.
+    fn read(
+        &self,
+        logs: &dyn LogSource,
+        cancel: Cancel,
+    ) -> Result<Vec<(SeriesLabels, Vec<u64>)>, SourceError> {
+        let scan = LogScan {
+            matchers: self.matchers.clone(),
+            range: self.range,
+            filters: Vec::new(),
+            order: None,
+            limit: None,
+            cancel,
+        };
+        let buckets = self.buckets();
+        let mut streams: HashMap<Labels, Vec<u64>> = HashMap::new();
+        logs.scan(&scan, &mut |labels, row| {
+            let into = row.ts.abs_diff(self.range.start) / self.step.unsigned_abs();
+            let at = usize::try_from(into).unwrap_or(0).min(buckets - 1);
+            if !streams.contains_key(labels) {
+                if (streams.len() + 1).saturating_mul(buckets) > VALUES_MAX {
+                    return ControlFlow::Break(());
+                }
+                streams.insert(labels.clone(), vec![0; buckets]);
+            }
+            if let Some(bytes) = streams.get_mut(labels) {
+                bytes[at] += row.line.len() as u64;
+            }
+            ControlFlow::Continue(())
+        })?;
+        if (streams.len() + 1).saturating_mul(buckets) > VALUES_MAX {
+            return Err(SourceError::TooMuch(
+                "too many streams for so many steps; ask for a longer step or add a matcher".into(),
+            ));
+        }
+        let mut series: BTreeMap<SeriesLabels, Vec<u64>> = BTreeMap::new();
+        for (labels, bytes) in streams {
+            for name in self.series(&labels) {
+                let sums = series.entry(name).or_insert_with(|| vec![0; buckets]);
+                for (sum, bytes) in sums.iter_mut().zip(&bytes) {
+                    *sum += bytes;
+                }
+            }
+        }
+        let mut series: Vec<_> = series.into_iter().collect();
+        series.sort_by_key(|(_, bytes)| std::cmp::Reverse(bytes.iter().sum::<u64>()));
+        series.truncate(self.limit);
+        Ok(series)
+    }
+
+    /// The stamp of a bucket: its last millisecond, or the end of the range.
+    fn stamp(&self, bucket: usize) -> Value {
+        let index = i64::try_from(bucket + 1).unwrap_or(i64::MAX);
+        let end = self.range.start.saturating_add(self.step.saturating_mul(index));
+        if end >= self.range.end {
+            return seconds(self.range.end);
+        }
+        seconds(end - 1_000_000)
+    }
+}
+
+fn seconds(ts: Nanos) -> Value {
+    let millis = ts.div_euclid(1_000_000);
+    if millis % 1000 == 0 { json!(millis / 1000) } else { json!(millis as f64 / 1e3) }
+}
+
+fn metric(labels: &SeriesLabels) -> Value {
+    Value::Object(labels.iter().map(|(n, v)| (n.to_owned(), Value::from(v))).collect())
+}
+
+async fn answer(state: &ApiState, params: &Params, ranged: bool) -> Result<Response, ApiError> {
+    let wanted = Wanted::new(params, ranged)?;
+    let logs = state.logs.clone();
+    let (wanted, series) = run(state, move |cancel| {
+        let series = wanted.read(&*logs, cancel);
+        series.map(|series| (wanted, series))
+    })
+    .await??;
+    let result: Vec<Value> = series
+        .into_iter()
+        .map(|(labels, bytes)| {
+            if !ranged {
+                let sum: u64 = bytes.iter().sum();
+                return json!({
+                    "metric": metric(&labels),
+                    "value": [seconds(wanted.range.end), sum.to_string()]
+                });
+            }
+            let points = bytes.iter().enumerate().filter(|(_, bytes)| **bytes > 0);
+            let values: Vec<Value> =
+                points.map(|(at, bytes)| json!([wanted.stamp(at), bytes.to_string()])).collect();
+            json!({ "metric": metric(&labels), "values": values })
+        })
+        .collect();
+    let kind = if ranged { "matrix" } else { "vector" };
+    let body = json!({
+        "status": "success",
+        "data": { "resultType": kind, "result": result, "stats": {} }
+    });
+    Ok(json_response(format!("{body}\n")))
+}
+
+/// `GET|POST /loki/api/v1/index/volume`
+pub(super) async fn total(
+    State(state): State<ApiState>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    answer(&state, &params, false).await
+}
+
+/// `GET|POST /loki/api/v1/index/volume_range`
+pub(super) async fn over_time(
+    State(state): State<ApiState>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    answer(&state, &params, true).await
+}
