@@ -271,7 +271,15 @@ impl Segment {
             let words = Words::open(&self.dir.join(WORDS)).map_err(|e| e.to_string())?;
             Ok(Index { words, prints })
         };
-        open().map_err(|error| self.report_index(&error)).ok()
+        match open() {
+            Ok(index) => Some(index),
+            // Merged or expired since the snapshot was taken: its blocks are still open.
+            Err(_) if !self.dir.exists() => None,
+            Err(error) => {
+                self.report_index(&error);
+                None
+            }
+        }
     }
 
     fn report_index(&self, error: &str) {
