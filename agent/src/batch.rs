@@ -1,1 +1,476 @@
 //! Lines with their file ranges on the way into one request.
+//!
+//! A [`Batch`] is the content of one OTLP `ExportLogsServiceRequest`: for each file the range of
+//! bytes that it covers, for each stream of a file its records, already encoded. See
+//! `taffrail_model::wire` for the rules.
+//!
+//! Invariants:
+//! - Ranges of one file follow each other from batch to batch without gap or overlap.
+//! - The records of a group (all records between two cuts, see [`Sink`]) and the positions that it
+//!   moves are in the same batch, also after [`Batch::split`].
+//! - A batch decodes with the generated OTLP code, whatever bytes the lines held.
+//!
+//! Pure: no I/O and no clock. `tail::reader` fills it, `ship` sends it.
+
+mod proto;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use taffrail_model::{Labels, Nanos, wire};
+
+use crate::tail::join::{Marks, Record, Sink};
+use crate::tail::{FileNumber, LogStream, level};
+
+/// What a batch says of the file that a range belongs to.
+#[derive(Clone, Debug)]
+pub struct FileMeta {
+    /// Identity of the file.
+    pub source: Arc<str>,
+    /// Path, for people.
+    pub path: Arc<str>,
+    /// Labels of the file's streams, by [`LogStream`].
+    pub labels: [Labels; 3],
+    /// Everything before this offset is in an earlier batch or in this one.
+    pub released: u64,
+}
+
+/// The range of one file in a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The reader's number of the file.
+    pub file: FileNumber,
+    /// Identity of the file.
+    pub source: Arc<str>,
+    /// Path, for people.
+    pub path: Arc<str>,
+    /// First byte.
+    pub begin: u64,
+    /// First byte after it.
+    pub end: u64,
+    /// Hash of the bytes before `end`; 0 when it is not known.
+    pub check: u64,
+}
+
+/// One request in the making.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    spans: Vec<Span>,
+    sections: Vec<Section>,
+    /// Section and length of each record, in order.
+    records: Vec<(u32, u32)>,
+    /// Span and new end, in order.
+    moves: Vec<(u32, u64)>,
+    /// Ends of each group in `records` and `moves`.
+    groups: Vec<(u32, u32)>,
+    bytes: usize,
+}
+
+/// The records of one stream of one file.
+#[derive(Clone, Debug)]
+struct Section {
+    span: u32,
+    stream: LogStream,
+    labels: Labels,
+    encoded: Vec<u8>,
+}
+
+impl Batch {
+    /// The ranges that the batch covers, each file once.
+    #[must_use]
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    /// How many lines there are.
+    #[must_use]
+    pub fn lines(&self) -> usize {
+        self.records.len()
+    }
+
+    /// How many bytes the records take before compression.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The request, uncompressed.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.bytes + self.sections.len() * 1024 + 64);
+        let mut scope = Vec::new();
+        proto::string(&mut scope, proto::SCOPE_NAME, wire::AGENT_SCOPE);
+        for section in &self.sections {
+            let resource = self.resource(section);
+            let scope_logs = proto::message_len(scope.len()) + section.encoded.len();
+            let len = proto::message_len(resource.len()) + proto::message_len(scope_logs);
+            proto::message_head(&mut out, proto::REQUEST_RESOURCE_LOGS, len);
+            proto::message(&mut out, proto::RESOURCE_LOGS_RESOURCE, &resource);
+            proto::message_head(&mut out, proto::RESOURCE_LOGS_SCOPE_LOGS, scope_logs);
+            proto::message(&mut out, proto::SCOPE_LOGS_SCOPE, &scope);
+            out.extend_from_slice(&section.encoded);
+        }
+        out
+    }
+
+    fn resource(&self, section: &Section) -> Vec<u8> {
+        const FIELD: u32 = proto::RESOURCE_ATTRIBUTES;
+        let span = &self.spans[section.span as usize];
+        let mut out = Vec::with_capacity(512);
+        for (name, value) in section.labels.iter() {
+            proto::string_attribute(&mut out, FIELD, name, value);
+        }
+        proto::string_attribute(&mut out, FIELD, wire::SOURCE, &span.source);
+        proto::int_attribute(&mut out, FIELD, wire::BEGIN, span.begin);
+        proto::int_attribute(&mut out, FIELD, wire::END, span.end);
+        if span.check != 0 {
+            proto::int_attribute(&mut out, FIELD, wire::CHECK, span.check);
+        }
+        proto::string_attribute(&mut out, FIELD, wire::FILE_PATH, &span.path);
+        out
+    }
+
+    /// Two batches that, sent one after the other, do what this one does. `Err` gives the batch back
+    /// when it is a single group.
+    ///
+    /// The ranges of the first have no check: the place of the cut was not foreseen.
+    ///
+    /// # Errors
+    /// The batch itself, when there is nothing to split.
+    pub fn split(self) -> Result<(Self, Self), Box<Self>> {
+        if self.groups.len() < 2 {
+            return Err(Box::new(self));
+        }
+        let half = self.groups.len() / 2;
+        let mut first = Self::default();
+        let mut second = Self::default();
+        first.take_groups(&self, 0..half);
+        second.take_groups(&self, half..self.groups.len());
+        for span in &mut second.spans {
+            let whole = self.spans.iter().find(|s| s.file == span.file && s.end == span.end);
+            span.check = whole.map_or(0, |s| s.check);
+        }
+        Ok((first, second))
+    }
+
+    /// Copies a run of groups of `from`, with the spans and sections that they need.
+    fn take_groups(&mut self, from: &Self, groups: std::ops::Range<usize>) {
+        let start = groups.start.checked_sub(1).map_or((0, 0), |g| from.groups[g]);
+        let end = from.groups[groups.end - 1];
+        // Where each range and each section stands at the start of the run.
+        let mut begins: Vec<u64> = from.spans.iter().map(|s| s.begin).collect();
+        for (span, end) in &from.moves[..start.1 as usize] {
+            begins[*span as usize] = *end;
+        }
+        let mut read = vec![0_usize; from.sections.len()];
+        for (section, len) in &from.records[..start.0 as usize] {
+            read[*section as usize] += *len as usize;
+        }
+        let mut at = start;
+        for group in groups {
+            let stop = from.groups[group];
+            for (section, len) in &from.records[at.0 as usize..stop.0 as usize] {
+                let source = &from.sections[*section as usize];
+                let span =
+                    self.span_like(&from.spans[source.span as usize], begins[source.span as usize]);
+                let here = self.section(span, source.stream, &source.labels);
+                let offset = &mut read[*section as usize];
+                let bytes = &source.encoded[*offset..*offset + *len as usize];
+                *offset += *len as usize;
+                self.append(here, bytes);
+            }
+            for (span, end) in &from.moves[at.1 as usize..stop.1 as usize] {
+                let here = self.span_like(&from.spans[*span as usize], begins[*span as usize]);
+                self.advance(here, *end);
+            }
+            self.groups.push((self.records.len() as u32, self.moves.len() as u32));
+            at = stop;
+        }
+        debug_assert_eq!(at, end);
+        self.give_each_span_a_section(|span| {
+            let of_file = |s: &&Section| from.spans[s.span as usize].file == span.file;
+            from.sections.iter().find(of_file).map_or_else(Labels::default, |s| s.labels.clone())
+        });
+    }
+
+    /// The batch without its records: it only moves the positions.
+    #[must_use]
+    pub fn hollow(mut self) -> Self {
+        let mut seen = vec![false; self.spans.len()];
+        self.sections.retain(|s| !std::mem::replace(&mut seen[s.span as usize], true));
+        for section in &mut self.sections {
+            section.encoded.clear();
+        }
+        self.records.clear();
+        self.groups = vec![(0, self.moves.len() as u32)];
+        self.bytes = 0;
+        self
+    }
+
+    fn span_like(&mut self, like: &Span, begin: u64) -> u32 {
+        if let Some(at) = self.spans.iter().position(|s| s.file == like.file) {
+            return at as u32;
+        }
+        self.spans.push(Span { begin, end: begin, check: 0, ..like.clone() });
+        self.spans.len() as u32 - 1
+    }
+
+    fn section(&mut self, span: u32, stream: LogStream, labels: &Labels) -> u32 {
+        let known = self.sections.iter().position(|s| s.span == span && s.stream == stream);
+        known.map_or_else(|| self.add_section(span, stream, labels), |at| at as u32)
+    }
+
+    fn add_section(&mut self, span: u32, stream: LogStream, labels: &Labels) -> u32 {
+        self.sections.push(Section { span, stream, labels: labels.clone(), encoded: Vec::new() });
+        self.sections.len() as u32 - 1
+    }
+
+    fn append(&mut self, section: u32, encoded: &[u8]) {
+        self.sections[section as usize].encoded.extend_from_slice(encoded);
+        self.records.push((section, encoded.len() as u32));
+        self.bytes += encoded.len();
+    }
+
+    fn advance(&mut self, span: u32, end: u64) {
+        self.spans[span as usize].end = end;
+        self.moves.push((span, end));
+    }
+
+    /// A range without a record still needs its `ResourceLogs`, to move the position.
+    fn give_each_span_a_section(&mut self, labels: impl Fn(&Span) -> Labels) {
+        let mut has_section = vec![false; self.spans.len()];
+        for section in &self.sections {
+            has_section[section.span as usize] = true;
+        }
+        for span in (0..self.spans.len()).filter(|span| !has_section[*span]) {
+            let labels = labels(&self.spans[span]);
+            self.add_section(span as u32, LogStream::Stdout, &labels);
+        }
+    }
+}
+
+/// Fills one batch after the other.
+#[derive(Debug, Default)]
+pub struct Builder {
+    files: HashMap<FileNumber, FileMeta>,
+    batch: Batch,
+    spans: HashMap<FileNumber, u32>,
+    sections: HashMap<(FileNumber, LogStream), u32>,
+    /// The section of the last record: nearly always that of the next one too.
+    last: Option<(FileNumber, LogStream, u32)>,
+    observed: Nanos,
+    attributes: Vec<u8>,
+    serial: u64,
+    /// Lines and bytes of text taken since the process began.
+    taken: Taken,
+}
+
+/// What a [`Builder`] has taken in so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Lines.
+    pub lines: u64,
+    /// Bytes of text.
+    pub bytes: u64,
+    /// Lines cut at the limit.
+    pub cut: u64,
+    /// Lines whose end never came.
+    pub partial: u64,
+    /// Lines not in the format of their file.
+    pub raw: u64,
+}
+
+impl Builder {
+    /// Tells what a file is. Before its first record and again when its labels change.
+    pub fn declare(&mut self, file: FileNumber, meta: FileMeta) {
+        self.files.insert(file, meta);
+    }
+
+    /// Changes the labels that the next batch gives to a file's streams.
+    pub fn relabel(&mut self, file: FileNumber, labels: [Labels; 3]) {
+        if let Some(meta) = self.files.get_mut(&file) {
+            meta.labels = labels;
+        }
+    }
+
+    /// Forgets a file of which nothing more will come.
+    pub fn forget(&mut self, file: FileNumber) {
+        self.files.remove(&file);
+    }
+
+    /// Up to where a file is in this batch or an earlier one.
+    #[must_use]
+    pub fn released(&self, file: FileNumber) -> Option<u64> {
+        self.files.get(&file).map(|f| f.released)
+    }
+
+    /// The time that is given to the next records as that of their reading.
+    pub fn observe(&mut self, now: Nanos) {
+        self.observed = now;
+    }
+
+    /// Counts up with each batch: when it differs, labels should be looked up again.
+    #[must_use]
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// What was taken in so far.
+    #[must_use]
+    pub fn taken(&self) -> Taken {
+        self.taken
+    }
+
+    /// How many bytes wait in the batch.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        // Positions that move without a record cost something too.
+        self.batch.bytes + self.batch.moves.len() * 16
+    }
+
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.batch.groups.is_empty()
+    }
+
+    /// Throws the open batch away and sets the position of every file anew; a file without one is
+    /// forgotten.
+    pub fn rewind(&mut self, mut committed: impl FnMut(FileNumber) -> Option<u64>) {
+        self.clear();
+        self.files.retain(|file, meta| {
+            let position = committed(*file);
+            meta.released = position.unwrap_or_default();
+            position.is_some()
+        });
+    }
+
+    /// Takes the batch, if there is one, and asks for the check of each range's end.
+    pub fn finish(&mut self, mut check: impl FnMut(FileNumber, u64) -> u64) -> Option<Batch> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut batch = self.clear();
+        batch.give_each_span_a_section(|span| {
+            let labels = self.files.get(&span.file).map(|f| &f.labels);
+            let some = labels.and_then(|l| l.iter().find(|l| !l.is_empty()));
+            some.cloned().unwrap_or_default()
+        });
+        for span in &mut batch.spans {
+            span.check = check(span.file, span.end);
+        }
+        Some(batch)
+    }
+
+    fn clear(&mut self) -> Batch {
+        self.spans.clear();
+        self.sections.clear();
+        self.last = None;
+        self.serial += 1;
+        std::mem::take(&mut self.batch)
+    }
+
+    fn span(&mut self, file: FileNumber) -> Option<u32> {
+        if let Some(span) = self.spans.get(&file) {
+            return Some(*span);
+        }
+        let meta = self.files.get(&file)?;
+        let FileMeta { source, path, released, .. } = meta;
+        let span = self.batch.spans.len() as u32;
+        self.batch.spans.push(Span {
+            file,
+            source: source.clone(),
+            path: path.clone(),
+            begin: *released,
+            end: *released,
+            check: 0,
+        });
+        self.spans.insert(file, span);
+        Some(span)
+    }
+
+    fn section(&mut self, file: FileNumber, stream: LogStream) -> Option<u32> {
+        if let Some((last_file, last_stream, section)) = self.last
+            && last_file == file
+            && last_stream == stream
+        {
+            return Some(section);
+        }
+        let section = match self.sections.get(&(file, stream)) {
+            Some(section) => *section,
+            None => {
+                let span = self.span(file)?;
+                let labels = self.files.get(&file)?.labels[stream as usize].clone();
+                let section = self.batch.add_section(span, stream, &labels);
+                self.sections.insert((file, stream), section);
+                section
+            }
+        };
+        self.last = Some((file, stream, section));
+        Some(section)
+    }
+
+    fn count(&mut self, record: &Record<'_>) {
+        self.taken.lines += 1;
+        self.taken.bytes += record.text.len() as u64;
+        self.taken.cut += u64::from(record.marks.cut.is_some());
+        self.taken.partial += u64::from(record.marks.partial);
+        self.taken.raw += u64::from(record.marks.raw);
+    }
+}
+
+impl Sink for Builder {
+    fn record(&mut self, file: FileNumber, record: Record<'_>) {
+        let Some(section) = self.section(file, record.stream) else {
+            debug_assert!(false, "a file is declared before its first record");
+            return;
+        };
+        self.count(&record);
+        encode_marks(&mut self.attributes, record.marks);
+        let body = match std::str::from_utf8(record.text) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(record.text),
+        };
+        let head = proto::RecordHead {
+            time: u64::try_from(record.ts).unwrap_or(0),
+            observed: u64::try_from(self.observed).unwrap_or(0),
+            severity: u64::try_from(level::detect(record.text).otlp_number()).unwrap_or(0),
+            body: &body,
+        };
+        let encoded = &mut self.batch.sections[section as usize].encoded;
+        let before = encoded.len();
+        proto::log_record(encoded, &head, &self.attributes);
+        let len = encoded.len() - before;
+        self.batch.records.push((section, len as u32));
+        self.batch.bytes += len;
+    }
+
+    fn cut(&mut self, moves: &[(FileNumber, u64)]) {
+        for (file, end) in moves {
+            let Some(span) = self.span(*file) else { continue };
+            self.batch.advance(span, *end);
+            if let Some(meta) = self.files.get_mut(file) {
+                meta.released = *end;
+            }
+        }
+        self.batch.groups.push((self.batch.records.len() as u32, self.batch.moves.len() as u32));
+    }
+}
+
+fn encode_marks(out: &mut Vec<u8>, marks: Marks) {
+    const FIELD: u32 = proto::RECORD_ATTRIBUTES;
+    out.clear();
+    if let Some(len) = marks.cut {
+        proto::string_attribute(out, FIELD, wire::META_CUT, &len.to_string());
+    }
+    if marks.partial {
+        proto::string_attribute(out, FIELD, wire::META_PARTIAL, "true");
+    }
+    if marks.raw {
+        proto::string_attribute(out, FIELD, wire::META_RAW, "true");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,414 @@
 //! Which files there are to tail.
+//!
+//! The kubelet keeps `<root>/<namespace>_<pod>_<uid>/<container>/<restart>.log` and beside it what it
+//! has rotated, `<restart>.log.<time>` and `<restart>.log.<time>.gz`. Volumes are folders with rules
+//! of their own.
+//!
+//! [`Scanner::scan`] looks at folders, never at files: a folder whose time of change is old is not
+//! even read again. So a scan of a quiet node costs one `statx` for each folder. A time of change
+//! that is young is not trusted, since file systems stamp it by a coarse clock.
+//!
+//! Invariants:
+//! - Every change of a folder is reported by the scan after it, with the folder's whole content.
+//! - Links inside volumes are not followed; a volume's content is the pod's, not ours.
+//! - What does not look like a log file is not reported, `.tmp` never.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::os::unix::fs::DirEntryExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use regex::Regex;
+use taffrail_model::Nanos;
+
+use crate::tail::identity::look_at;
+use crate::tail::{FileKind, RuleKind, VolumeRule};
+
+/// How old a folder's time of change must be to be trusted, in nanoseconds.
+const TRUST_AFTER: Nanos = 2_000_000_000;
+/// How deep below a volume's root logs are looked for.
+const DEPTH_MAX: usize = 8;
+/// Most entries of one folder that are looked at.
+const ENTRIES_MAX: usize = 100_000;
+
+/// The place of a container's file in the order in which the files were written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// How often the container was started before.
+    pub restart: u32,
+    /// When the file was rotated, as the kubelet writes it (`20261120-101112`); none: it is live.
+    pub rotated: Option<String>,
+    /// Whether it is compressed.
+    pub packed: bool,
+}
+
+/// What the path of a container's log file tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodLogPath {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub pod: String,
+    /// UID in the folder's name.
+    pub uid: String,
+    /// Name of the container.
+    pub container: String,
+    /// Which of the container's files.
+    pub place: Place,
+}
+
+/// Reads the last three parts of `<root>/<namespace>_<pod>_<uid>/<container>/<restart>.log[.<time>][.gz]`.
+#[must_use]
+pub fn parse_pod_log_path(path: &Path) -> Option<PodLogPath> {
+    let place = parse_file_name(path.file_name()?.to_str()?)?;
+    let container = path.parent()?.file_name()?.to_str()?;
+    let folder = path.parent()?.parent()?.file_name()?.to_str()?;
+    let (namespace, pod, uid) = parse_pod_folder(folder)?;
+    Some(PodLogPath {
+        namespace: namespace.to_owned(),
+        pod: pod.to_owned(),
+        uid: uid.to_owned(),
+        container: container.to_owned(),
+        place,
+    })
+}
+
+/// Names in Kubernetes hold no `_`, so the two are where they must be.
+fn parse_pod_folder(name: &str) -> Option<(&str, &str, &str)> {
+    let mut parts = name.split('_');
+    let found = (parts.next()?, parts.next()?, parts.next()?);
+    let (namespace, pod, uid) = found;
+    let whole = [namespace, pod, uid].iter().all(|p| !p.is_empty());
+    (whole && parts.next().is_none()).then_some(found)
+}
+
+fn parse_file_name(name: &str) -> Option<Place> {
+    let (restart, rest) = name.split_once(".log")?;
+    if restart.is_empty() || !restart.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let restart = restart.parse().ok()?;
+    let (rest, packed) = rest.strip_suffix(".gz").map_or((rest, false), |rest| (rest, true));
+    let rotated = match rest.strip_prefix('.') {
+        Some(time) if is_rotation_time(time) => Some(time.to_owned()),
+        None if rest.is_empty() && !packed => None,
+        _ => return None,
+    };
+    Some(Place { restart, rotated, packed })
+}
+
+fn is_rotation_time(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() >= 15
+        && bytes.len() <= 32
+        && bytes[8] == b'-'
+        && bytes.iter().enumerate().all(|(at, b)| at == 8 || b.is_ascii_digit() || at > 14)
+        && bytes.iter().all(|b| b.is_ascii_digit() || *b == b'-' || *b == b'.')
+}
+
+/// A file that is to be tailed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Where it is now.
+    pub path: PathBuf,
+    /// The folder that it must not leave, links included; none: links are followed.
+    pub beneath: Option<PathBuf>,
+    /// What it is.
+    pub kind: FileKind,
+    /// Its place among the files of its container.
+    pub place: Place,
+}
+
+/// The content of one folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Whether the files continue each other (a container's), or stand each for itself.
+    pub ordered: bool,
+    /// All log files in it.
+    pub files: Vec<Found>,
+}
+
+/// What one scan has found.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// Folders that have changed since the scan before.
+    pub changed: Vec<Listing>,
+    /// Folders that are not there any more.
+    pub gone: Vec<PathBuf>,
+    /// What could not be looked at, and why.
+    pub problems: Vec<(PathBuf, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    name: OsString,
+    inode: u64,
+    folder: bool,
+    link: bool,
+}
+
+#[derive(Debug)]
+struct Folder {
+    modified: Nanos,
+    trusted: bool,
+    entries: Arc<[Entry]>,
+    round: u64,
+    changed: bool,
+}
+
+/// Looks at the folders again and again, and says what has changed.
+#[derive(Debug)]
+pub struct Scanner {
+    pods_root: Option<PathBuf>,
+    rules: Vec<VolumeRule>,
+    globs: HashMap<String, Option<Regex>>,
+    folders: HashMap<PathBuf, Folder>,
+    round: u64,
+}
+
+impl Scanner {
+    /// Knows nothing yet.
+    #[must_use]
+    pub fn new(pods_root: Option<PathBuf>) -> Self {
+        Self {
+            pods_root,
+            rules: Vec::new(),
+            globs: HashMap::new(),
+            folders: HashMap::new(),
+            round: 0,
+        }
+    }
+
+    /// Reports the folder again in the next scan, whether or not it changes.
+    pub fn forget(&mut self, folder: &Path) {
+        self.folders.remove(folder);
+    }
+
+    /// Looks at all folders. `now` is the time of the day, to judge the folders' times of change.
+    pub fn scan(&mut self, rules: Vec<VolumeRule>, now: Nanos) -> Scan {
+        self.round += 1;
+        if rules != self.rules {
+            // A folder may now hold other files than it did under the old rules.
+            for rule in self.rules.iter().chain(&rules) {
+                self.folders.retain(|path, folder| {
+                    if path.starts_with(&rule.root) {
+                        folder.modified = Nanos::MIN;
+                    }
+                    true
+                });
+            }
+            self.globs.retain(|glob, _| rules.iter().any(|r| r.glob == *glob));
+            self.rules = rules;
+        }
+        let mut scan = Scan::default();
+        if let Some(root) = self.pods_root.clone() {
+            self.scan_pods(&root, now, &mut scan);
+        }
+        self.scan_rules(now, &mut scan);
+        let round = self.round;
+        self.folders.retain(|path, folder| {
+            let stays = folder.round == round;
+            if !stays {
+                scan.gone.push(path.clone());
+            }
+            stays
+        });
+        scan
+    }
+
+    fn scan_pods(&mut self, root: &Path, now: Nanos, scan: &mut Scan) {
+        let Some((pods, _)) = self.folder(root, now, scan) else { return };
+        for pod in pods.iter().filter(|e| e.folder) {
+            let Some((namespace, name, uid)) = pod.name.to_str().and_then(parse_pod_folder) else {
+                continue;
+            };
+            let path = root.join(&pod.name);
+            let Some((containers, _)) = self.folder(&path, now, scan) else { continue };
+            for container in containers.iter().filter(|e| e.folder) {
+                let path = path.join(&container.name);
+                let Some((files, changed)) = self.folder(&path, now, scan) else { continue };
+                if let (true, Some(container)) = (changed, container.name.to_str()) {
+                    let kind = |restart| FileKind::Container {
+                        namespace: namespace.to_owned(),
+                        pod: name.to_owned(),
+                        uid: uid.to_owned(),
+                        container: container.to_owned(),
+                        restart,
+                    };
+                    scan.changed.push(container_listing(&path, &files, kind));
+                }
+            }
+        }
+    }
+
+    fn scan_rules(&mut self, now: Nanos, scan: &mut Scan) {
+        let mut listings: BTreeMap<PathBuf, Listing> = BTreeMap::new();
+        for rule in self.rules.clone() {
+            let glob =
+                self.globs.entry(rule.glob.clone()).or_insert_with(|| glob_regex(&rule.glob));
+            let Some(glob) = glob.clone() else {
+                scan.problems.push((rule.root.clone(), format!("not a pattern: {}", rule.glob)));
+                continue;
+            };
+            self.walk(
+                &rule,
+                &glob,
+                &rule.root,
+                DEPTH_MAX,
+                now,
+                &mut |listing| {
+                    let known = listings
+                        .entry(listing.folder.clone())
+                        .or_insert_with(|| Listing { files: Vec::new(), ..listing.clone() });
+                    for file in listing.files {
+                        if known.files.iter().all(|f| f.path != file.path) {
+                            known.files.push(file);
+                        }
+                    }
+                },
+                scan,
+            );
+        }
+        scan.changed.extend(listings.into_values());
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a recursion hands its whole state down")]
+    fn walk(
+        &mut self,
+        rule: &VolumeRule,
+        glob: &Regex,
+        path: &Path,
+        depth: usize,
+        now: Nanos,
+        each: &mut dyn FnMut(Listing),
+        scan: &mut Scan,
+    ) {
+        let Some((entries, changed)) = self.folder(path, now, scan) else { return };
+        if changed {
+            let files = entries.iter().filter(|e| !e.folder && !e.link).filter_map(|e| {
+                let path = path.join(&e.name);
+                let relative = path.strip_prefix(&rule.root).ok()?.to_string_lossy().into_owned();
+                glob.is_match(&relative).then(|| Found {
+                    kind: rule_kind(&rule.kind, relative, &path),
+                    beneath: Some(rule.root.clone()),
+                    path,
+                    place: Place::default(),
+                })
+            });
+            let files = files.collect();
+            each(Listing { folder: path.to_owned(), ordered: false, files });
+        }
+        if depth > 0 {
+            for entry in entries.iter().filter(|e| e.folder) {
+                self.walk(rule, glob, &path.join(&entry.name), depth - 1, now, each, scan);
+            }
+        }
+    }
+
+    /// The content of a folder, and whether it has changed since the last round. `None` when it
+    /// cannot be read, which is a problem unless it has just gone.
+    fn folder(&mut self, path: &Path, now: Nanos, scan: &mut Scan) -> Option<(Arc<[Entry]>, bool)> {
+        if let Some(known) = self.folders.get(path)
+            && known.round == self.round
+        {
+            return Some((known.entries.clone(), known.changed));
+        }
+        let read = look_at(path, true).and_then(|l| self.read_if_changed(path, l.modified, now));
+        if let Err(error) = read {
+            let quiet = error.kind() == std::io::ErrorKind::NotFound
+                && Some(path) != self.pods_root.as_deref();
+            if !quiet {
+                scan.problems.push((path.to_owned(), error.to_string()));
+                // Not to be seen is not to be gone: what is open stays open.
+                if let Some(known) = self.folders.get_mut(path) {
+                    known.round = self.round;
+                    known.trusted = false;
+                }
+            }
+            return None;
+        }
+        self.folders.get(path).map(|f| (f.entries.clone(), f.changed))
+    }
+
+    fn read_if_changed(&mut self, path: &Path, modified: Nanos, now: Nanos) -> std::io::Result<()> {
+        if let Some(known) = self.folders.get_mut(path)
+            && known.trusted
+            && known.modified == modified
+        {
+            known.round = self.round;
+            known.changed = false;
+            return Ok(());
+        }
+        self.read_folder(path, modified, now)
+    }
+
+    fn read_folder(&mut self, path: &Path, modified: Nanos, now: Nanos) -> std::io::Result<()> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(path)?.take(ENTRIES_MAX) {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            entries.push(Entry {
+                name: entry.file_name(),
+                inode: entry.ino(),
+                folder: kind.is_dir(),
+                link: kind.is_symlink(),
+            });
+        }
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let known = self.folders.get(path);
+        let changed = known.is_none_or(|k| k.modified != modified || *k.entries != *entries);
+        let trusted = now.saturating_sub(modified) > TRUST_AFTER;
+        let round = self.round;
+        let folder = Folder { modified, trusted, entries: entries.into(), round, changed };
+        self.folders.insert(path.to_owned(), folder);
+        Ok(())
+    }
+}
+
+fn container_listing(path: &Path, entries: &[Entry], kind: impl Fn(u32) -> FileKind) -> Listing {
+    let files = entries.iter().filter(|e| !e.folder).filter_map(|entry| {
+        let place = parse_file_name(entry.name.to_str()?)?;
+        let kind = kind(place.restart);
+        Some(Found { path: path.join(&entry.name), beneath: None, kind, place })
+    });
+    Listing { folder: path.to_owned(), ordered: true, files: files.collect() }
+}
+
+fn rule_kind(kind: &RuleKind, relative: String, path: &Path) -> FileKind {
+    match kind.clone() {
+        RuleKind::Volume { namespace, pod, uid, volume } => {
+            FileKind::Volume { namespace, pod, uid, volume, path: relative }
+        }
+        RuleKind::Plain => FileKind::Plain { path: path.to_string_lossy().into_owned() },
+    }
+}
+
+/// A pattern of file names as an expression over the whole relative path.
+fn glob_regex(glob: &str) -> Option<Regex> {
+    let mut text = String::from("^");
+    let mut rest = glob;
+    while let Some(first) = rest.chars().next() {
+        let (piece, skip) = if rest.starts_with("**/") {
+            ("(?:.*/)?".to_owned(), 3)
+        } else if rest.starts_with("**") {
+            (".*".to_owned(), 2)
+        } else {
+            let piece = match first {
+                '*' => "[^/]*".to_owned(),
+                '?' => "[^/]".to_owned(),
+                other => regex::escape(other.encode_utf8(&mut [0; 4])),
+            };
+            (piece, first.len_utf8())
+        };
+        text.push_str(&piece);
+        rest = &rest[skip..];
+    }
+    text.push('$');
+    regex::RegexBuilder::new(&text).dot_matches_new_line(true).size_limit(1 << 20).build().ok()
+}
+
+#[cfg(test)]
+mod tests;

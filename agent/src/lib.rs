@@ -1,4 +1,15 @@
-//! The node's side: find, read, label, keep, send.
+//! The node's side: find, read, label, keep, send. This page is the wiring.
+//!
+//! ```text
+//! pods (API or file) --snapshot--> enrich (labels), volumes (rules), scrape (targets)
+//! files:    discover -> tail -> batch -> ship ------------> collector /v1/logs
+//! metrics:  scrape: workers -> queue -> sender -----------> collector /v1/metrics
+//! people:   status  <- http
+//! ```
+//!
+//! The stop goes to the sources (pods, files, workers, listener); the sender ends when its queue is
+//! closed and empty. Whoever has not ended within the grace is left behind and named. What was not
+//! acknowledged is read again at the next start; samples that wait in memory are lost, and counted.
 
 pub mod batch;
 pub mod config;
@@ -7,4 +18,176 @@ pub mod enrich;
 pub mod pods;
 pub mod scrape;
 pub mod ship;
+pub mod state;
+pub mod status;
 pub mod tail;
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::Context;
+use prometheus::Registry;
+use taffrail_kit::http::Client;
+use taffrail_kit::shutdown::Shutdown;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use config::Config;
+use pods::source::Source;
+use scrape::send::{Queue, Sender};
+use state::StateDir;
+
+/// How long the collector may take to answer a batch.
+const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// An agent that is put together and holds what it needs, but does nothing yet.
+pub struct Agent {
+    grace: Duration,
+    source: Source,
+    scraper: scrape::Scraper,
+    sender: Sender,
+    queue: Queue,
+    listener: Option<(TcpListener, axum::Router)>,
+    _state: StateDir,
+}
+
+impl Agent {
+    /// Puts the agent together: takes its folder, binds its address, opens the source of pods.
+    ///
+    /// # Errors
+    /// When one of these cannot be had.
+    pub async fn build(config: Config, registry: &Registry) -> anyhow::Result<Self> {
+        let state = StateDir::take(&config.state_dir)?;
+        let client = Client::new(&config.collector)?.with_timeout(COLLECTOR_TIMEOUT);
+        let (source, pods) = Source::open(&config.pods, &config.place.node).await?;
+        pods::metrics::register(pods.clone(), registry).context("register the metrics of pods")?;
+        let (_rules, volumes) = pods::volumes::provider(pods.clone(), config.kubelet_root);
+
+        let metrics = scrape::Metrics::new();
+        metrics.register(registry).context("register the metrics of scraping")?;
+        let queue = Queue::new(config.scrape.queue_bytes_max, metrics.clone());
+        let sender = Sender::new(queue.clone(), client, metrics.clone());
+        let place = config.place.clone();
+        let scraper =
+            scrape::Scraper::new(config.scrape, place, pods.clone(), queue.clone(), metrics);
+
+        let sources = status::Sources {
+            place: config.place,
+            collector: config.collector,
+            registry: registry.clone(),
+            pods,
+            volumes,
+            scraped: scraper.overview(),
+        };
+        let listener = match config.http {
+            Some(address) => {
+                let listener = TcpListener::bind(address).await;
+                let listener = listener.with_context(|| format!("listen on {address} (--http)"))?;
+                Some((listener, status::router(sources)))
+            }
+            None => None,
+        };
+        let grace = config.grace;
+        Ok(Self { grace, source, scraper, sender, queue, listener, _state: state })
+    }
+
+    /// Where `/metrics` and its siblings are answered.
+    #[must_use]
+    pub fn address(&self) -> Option<std::net::SocketAddr> {
+        self.listener.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
+    }
+
+    /// Works until the end.
+    ///
+    /// # Errors
+    /// When a part ends that was not told to.
+    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let mut tasks = Tasks::default();
+        tasks.spawn("pods", infallible(self.source.run(shutdown.clone())));
+        tasks.spawn("scrape", infallible(self.scraper.run(shutdown.clone())));
+        tasks.spawn("send", infallible(self.sender.run()));
+        if let Some((listener, router)) = self.listener {
+            let mut end = shutdown.clone();
+            let server = axum::serve(listener, router);
+            let server = server.with_graceful_shutdown(async move { end.wait().await });
+            tasks.spawn("http", async move { Ok(server.await?) });
+        }
+        let result = tasks.watch(shutdown).await;
+        if result.is_ok() && tasks.join(self.grace).await.contains("send") {
+            tracing::warn!(frames = self.queue.len(), "samples are lost: the collector is away");
+        }
+        result
+    }
+}
+
+async fn infallible(task: impl Future<Output = ()>) -> anyhow::Result<()> {
+    task.await;
+    Ok(())
+}
+
+/// The agent's tasks by name.
+#[derive(Default)]
+struct Tasks {
+    set: JoinSet<(&'static str, anyhow::Result<()>)>,
+    names: BTreeSet<&'static str>,
+}
+
+impl Tasks {
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        self.names.insert(name);
+        self.set.spawn(async move { (name, task.await) });
+    }
+
+    /// Returns when it is time to stop, or with an error when a task has ended before.
+    async fn watch(&mut self, mut shutdown: Shutdown) -> anyhow::Result<()> {
+        let ended = tokio::select! {
+            () = shutdown.wait() => return Ok(()),
+            ended = self.set.join_next() => ended,
+        };
+        // Between the stop and the select a task may have heard of it first.
+        if shutdown.is_set() {
+            if let Some(Ok((name, _))) = ended {
+                self.names.remove(name);
+            }
+            return Ok(());
+        }
+        match ended {
+            Some(Ok((name, result))) => {
+                result.with_context(|| format!("run {name}"))?;
+                anyhow::bail!("{name} has ended without being told to")
+            }
+            Some(Err(error)) => Err(error).context("run a task"),
+            None => anyhow::bail!("there is nothing to do"),
+        }
+    }
+
+    /// Waits for all tasks; after `grace` gives up on those whose names are returned.
+    async fn join(&mut self, grace: Duration) -> BTreeSet<&'static str> {
+        let all = async {
+            while let Some(ended) = self.set.join_next().await {
+                match ended {
+                    Ok((name, result)) => {
+                        self.names.remove(name);
+                        if let Err(error) = result {
+                            tracing::warn!(name, error = format!("{error:#}"), "ended badly");
+                        }
+                    }
+                    Err(error) => tracing::error!(%error, "a task has panicked"),
+                }
+            }
+        };
+        if tokio::time::timeout(grace, all).await.is_err() {
+            tracing::warn!(left = ?self.names, ?grace, "not all has ended in time");
+        }
+        self.set.abort_all();
+        std::mem::take(&mut self.names)
+    }
+}
+
+#[cfg(test)]
+mod tests;

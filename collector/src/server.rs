@@ -1,1 +1,115 @@
-//! One port, all doors.
+//! The HTTP port: health and own metrics from the first moment, everything else once the data is
+//! read.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use prometheus::Registry;
+use taffrail_kit::shutdown::Shutdown;
+use taffrail_kit::telemetry::metrics;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+use crate::ingest::Doors;
+
+/// Stands before all routes, until there are any.
+pub struct Front {
+    registry: Registry,
+    inner: OnceLock<(Router, Arc<Doors>)>,
+}
+
+impl Front {
+    /// Answers for its health and its metrics only.
+    #[must_use]
+    pub fn new(registry: Registry) -> Self {
+        Self { registry, inner: OnceLock::new() }
+    }
+
+    /// From now on the routes are served.
+    pub fn ready(&self, routes: Router, doors: Arc<Doors>) {
+        // Said twice, the first time counts.
+        let _said = self.inner.set((routes, doors)).is_ok();
+    }
+
+    /// Why a restart is needed, if it is.
+    fn broken(&self) -> Option<String> {
+        let (_, doors) = self.inner.get()?;
+        let wals = [("logs", &doors.logs.wal), ("metrics", &doors.metrics.wal)];
+        wals.into_iter().find_map(|(name, wal)| {
+            let reason = wal.poisoned()?;
+            Some(format!("the write-ahead log of {name} needs a restart: {reason}"))
+        })
+    }
+}
+
+/// The routes of the port.
+pub fn outer(front: Arc<Front>) -> Router {
+    Router::new()
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        // Loki's path; its clients ask before they send.
+        .route("/ready", get(ready))
+        .route("/metrics", get(own_metrics))
+        .fallback(inner)
+        .with_state(front)
+}
+
+/// A process that only a restart can help is not alive.
+async fn live(State(front): State<Arc<Front>>) -> Response {
+    match front.broken() {
+        None => "alive\n".into_response(),
+        Some(reason) => unavailable(reason),
+    }
+}
+
+async fn ready(State(front): State<Arc<Front>>) -> Response {
+    match (front.inner.get(), front.broken()) {
+        (None, _) => unavailable("reading the data\n".into()),
+        (_, Some(reason)) => unavailable(reason),
+        (Some(_), None) => "ready\n".into_response(),
+    }
+}
+
+async fn own_metrics(State(front): State<Arc<Front>>) -> Response {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&front.registry)).into_response()
+}
+
+async fn inner(State(front): State<Arc<Front>>, request: Request) -> Response {
+    let Some((routes, _)) = front.inner.get() else {
+        return unavailable("the collector is reading its data; try again soon\n".into());
+    };
+    routes.clone().oneshot(request).await.into_response()
+}
+
+fn unavailable(text: String) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "2")], text).into_response()
+}
+
+/// Serves a port until told to stop, then finishes the open requests.
+///
+/// # Errors
+/// When the port breaks down.
+pub async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    mut stop: Shutdown,
+) -> anyhow::Result<()> {
+    let stopped = async move { stop.wait().await };
+    axum::serve(listener, routes).with_graceful_shutdown(stopped).await.context("serve a port")
+}
+
+/// Waits for the ports to finish, no longer than `grace`.
+pub async fn finish(mut ports: JoinSet<anyhow::Result<()>>, grace: Duration) {
+    let all = async { while ports.join_next().await.is_some() {} };
+    if tokio::time::timeout(grace, all).await.is_err() {
+        tracing::warn!(?grace, "some requests were not finished in time");
+    }
+}

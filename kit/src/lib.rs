@@ -1,3 +1,9 @@
-//! Plumbing of a process, without a word of the domain.
+//! Plumbing of a process, without a word of the domain: [`clock`], [`config`], [`http`],
+//! [`journal`], [`shutdown`], [`telemetry`].
 
 pub mod clock;
+pub mod config;
+pub mod http;
+pub mod journal;
+pub mod shutdown;
+pub mod telemetry;

@@ -5,7 +5,6 @@
 
 mod loki;
 mod prometheus;
-#[expect(dead_code, reason = "the two routers are being written")]
 mod run;
 
 use std::sync::Arc;

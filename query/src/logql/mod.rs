@@ -1,1 +1,30 @@
 //! LogQL: text to syntax tree to plan to answer.
+//!
+//! In reading order: [`lexer`](self) and [`parse()`] make an [`ast`] of a text, [`print`](self) makes
+//! a text of it again; [`plan`] decides what the store prunes and compiles the [`stage`]s that are
+//! left; [`log`] runs log queries, [`metric`] metric queries. [`oracle`] is a store for tests.
+//!
+//! What is parsed is evaluated, or refused with an error that names it: nothing is half answered.
+
+pub mod ast;
+mod check;
+pub mod error;
+mod ip;
+mod json;
+pub mod labels;
+mod lexer;
+pub mod log;
+pub mod metric;
+pub mod oracle;
+mod parse;
+pub mod plan;
+mod print;
+pub mod stage;
+mod template;
+pub mod units;
+
+pub use error::{ParseError, QueryError};
+pub use parse::{DEPTH_MAX, LogqlOptions, OPERATORS_MAX, parse, parse_selector};
+
+#[cfg(test)]
+mod conformance;

@@ -1,8 +1,43 @@
-//! Loki's query API.
+//! Loki's query API, and our own streams of lines.
+//!
+//! | path | file |
+//! |---|---|
+//! | `/loki/api/v1/query`, `query_range` | `query.rs` |
+//! | `/loki/api/v1/labels`, `label/{name}/values`, `series`, `detected_labels`, `index/stats`, `format_query`, `status/buildinfo` | `meta.rs` |
+//! | `/api/v1/logs/query` | `lines.rs` |
+//! | `/api/v1/logs/tail` | `tail.rs` |
+//!
+//! Parameters are read in `params.rs`, answers written in `answer.rs`, errors in `error.rs`.
+
+mod answer;
+mod error;
+mod lines;
+mod meta;
+mod params;
+mod query;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+use axum::Router;
+use axum::routing::get;
 
 use super::ApiState;
 
 /// The routes of this API.
-pub(super) fn router(state: ApiState) -> axum::Router {
-    axum::Router::new().with_state(state)
+pub(super) fn router(state: ApiState) -> Router {
+    Router::new()
+        .route("/loki/api/v1/query", get(query::instant).post(query::instant))
+        .route("/loki/api/v1/query_range", get(query::range).post(query::range))
+        .route("/loki/api/v1/labels", get(meta::labels).post(meta::labels))
+        .route("/loki/api/v1/label", get(meta::labels).post(meta::labels))
+        .route("/loki/api/v1/label/{name}/values", get(meta::values).post(meta::values))
+        .route("/loki/api/v1/series", get(meta::series).post(meta::series))
+        .route("/loki/api/v1/detected_labels", get(meta::detected_labels))
+        .route("/loki/api/v1/index/stats", get(meta::index_stats).post(meta::index_stats))
+        .route("/loki/api/v1/format_query", get(meta::format_query).post(meta::format_query))
+        .route("/loki/api/v1/status/buildinfo", get(meta::buildinfo))
+        .route("/api/v1/logs/query", get(lines::query))
+        .route("/api/v1/logs/tail", get(tail::tail))
+        .with_state(state)
 }

@@ -1,0 +1,59 @@
+# One word a job. `make` alone lists them.
+
+CARGO ?= cargo
+TOOLS := target/test-tools
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## Release binaries in target/release
+	$(CARGO) build --release --bins -p taffrail-agent -p taffrail-collector -p taffrail-query
+
+.PHONY: demo
+demo: build ## Build, then run collector, agent and a demo workload until Ctrl-C (DATA=folder)
+	target/release/taffrail up --demo $(if $(DATA),--data-dir $(DATA))
+
+.PHONY: test
+test: test-tools ## Every test, unit to end-to-end
+	$(CARGO) build --workspace --all-targets
+	$(CARGO) test --workspace
+
+.PHONY: test-tools
+test-tools: ## Fetch what the tests talk to: the OpenTelemetry SDK for Python, Prometheus
+	sim/tools/prepare $(TOOLS)
+
+.PHONY: check
+check: fmt-check clippy deny docs ## All static checks
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+.PHONY: fmt-check
+fmt-check: ## Fail when the code is not formatted
+	$(CARGO) fmt --all --check
+
+.PHONY: clippy
+clippy: ## Lints, warnings are errors
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+.PHONY: deny
+deny: ## Licences, sources and bans of dependencies (installs cargo-deny if it is missing)
+	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny@0.20.2 --locked \
+	  --config profile.release.opt-level=0 --config profile.release.lto=false
+	cargo-deny --workspace check licenses bans sources
+
+.PHONY: advisories
+advisories: ## Security advisories of dependencies (needs the RustSec database from the network)
+	cargo-deny --workspace check advisories
+
+.PHONY: docs
+docs: ## API documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+.PHONY: bench
+bench: build ## Agent and collector over a generated corpus: MB per CPU second, memory, disk
+	$(CARGO) build --release -p taffrail-sim --bin taffrail-bench
+	target/release/taffrail-bench

@@ -1,0 +1,193 @@
+use super::*;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use proptest::prelude::*;
+use prost::Message;
+
+const A: FileNumber = FileNumber(1);
+const B: FileNumber = FileNumber(2);
+
+fn builder() -> Builder {
+    let mut builder = Builder::default();
+    builder.observe(99);
+    for (file, name) in [(A, "a"), (B, "b")] {
+        let labels = |stream: &str| Labels::from_pairs([("file", name), ("stream", stream)]);
+        builder.declare(
+            file,
+            FileMeta {
+                source: format!("node/{name}").into(),
+                path: format!("/{name}.log").into(),
+                labels: [labels("stdout"), labels("stderr"), Labels::default()],
+                released: 0,
+            },
+        );
+    }
+    builder
+}
+
+fn record(builder: &mut Builder, file: FileNumber, stream: LogStream, text: &[u8], marks: Marks) {
+    builder.record(file, Record { stream, ts: 5, text, marks });
+}
+
+fn decode(batch: &Batch) -> ExportLogsServiceRequest {
+    ExportLogsServiceRequest::decode(&batch.encode()[..]).unwrap()
+}
+
+fn value<'a>(attributes: &'a [KeyValue], name: &str) -> Option<&'a Value> {
+    attributes.iter().find(|a| a.key == name)?.value.as_ref()?.value.as_ref()
+}
+
+fn int(attributes: &[KeyValue], name: &str) -> Option<u64> {
+    match value(attributes, name) {
+        Some(Value::IntValue(v)) => Some(*v as u64),
+        _ => None,
+    }
+}
+
+fn text(value: Option<&AnyValue>) -> String {
+    match value.and_then(|v| v.value.as_ref()) {
+        Some(Value::StringValue(text)) => text.clone(),
+        other => panic!("not text: {other:?}"),
+    }
+}
+
+/// Source, begin, end and texts of each `ResourceLogs`.
+fn rows(batch: &Batch) -> Vec<(String, u64, u64, Vec<String>)> {
+    let rows = decode(batch).resource_logs.into_iter().map(|r| {
+        let attributes = &r.resource.as_ref().unwrap().attributes;
+        let source = attributes.iter().find(|a| a.key == wire::SOURCE).unwrap();
+        let records = &r.scope_logs[0].log_records;
+        (
+            text(source.value.as_ref()),
+            int(attributes, wire::BEGIN).unwrap(),
+            int(attributes, wire::END).unwrap(),
+            records.iter().map(|l| text(l.body.as_ref())).collect(),
+        )
+    });
+    rows.collect()
+}
+
+#[test]
+fn decodes_with_the_generated_code() {
+    let mut builder = builder();
+    let marks = Marks { cut: Some(300), partial: true, raw: true };
+    record(&mut builder, A, LogStream::Stderr, b"ERROR b\xFFd \0", marks);
+    builder.cut(&[(A, 10)]);
+    let batch = builder.finish(|file, end| u64::from(file.0) << 63 | end).unwrap();
+    let request = decode(&batch);
+    let resource = &request.resource_logs[0].resource.as_ref().unwrap().attributes;
+    assert_eq!(int(resource, wire::CHECK), Some(1 << 63 | 10));
+    assert_eq!(value(resource, "stream"), Some(&Value::StringValue("stderr".into())));
+    assert_eq!(value(resource, wire::FILE_PATH), Some(&Value::StringValue("/a.log".into())));
+    assert_eq!(value(resource, wire::ORIGIN), None);
+    let scope = &request.resource_logs[0].scope_logs[0];
+    assert_eq!(scope.scope.as_ref().unwrap().name, wire::AGENT_SCOPE);
+    let line = &scope.log_records[0];
+    assert_eq!((line.time_unix_nano, line.observed_time_unix_nano), (5, 99));
+    assert_eq!(line.severity_number, 17);
+    assert_eq!(text(line.body.as_ref()), "ERROR b\u{FFFD}d \0");
+    let marks: Vec<(&str, String)> =
+        line.attributes.iter().map(|a| (a.key.as_str(), text(a.value.as_ref()))).collect();
+    let expected =
+        [(wire::META_CUT, "300"), (wire::META_PARTIAL, "true"), (wire::META_RAW, "true")];
+    assert_eq!(marks, expected.map(|(k, v)| (k, v.to_owned())));
+}
+
+#[test]
+fn ranges_follow_each_other_and_move_without_records() {
+    let mut builder = builder();
+    builder.cut(&[(A, 7)]);
+    let first = builder.finish(|_, _| 0).unwrap();
+    record(&mut builder, A, LogStream::Stdout, b"x", Marks::default());
+    record(&mut builder, A, LogStream::Stderr, b"y", Marks::default());
+    builder.cut(&[(A, 9), (B, 3)]);
+    let second = builder.finish(|_, _| 0).unwrap();
+    assert_eq!(rows(&first), [("node/a".into(), 0, 7, vec![])]);
+    let expected = [
+        ("node/a".into(), 7, 9, vec!["x".into()]),
+        ("node/a".into(), 7, 9, vec!["y".into()]),
+        ("node/b".into(), 0, 3, vec![]),
+    ];
+    assert_eq!(rows(&second), expected);
+    assert!(builder.finish(|_, _| 0).is_none());
+}
+
+#[test]
+fn hollow_moves_only() {
+    let mut builder = builder();
+    record(&mut builder, A, LogStream::Stdout, b"x", Marks::default());
+    record(&mut builder, A, LogStream::Stderr, b"y", Marks::default());
+    builder.cut(&[(A, 9)]);
+    let hollow = builder.finish(|_, _| 4).unwrap().hollow();
+    assert_eq!(rows(&hollow), [("node/a".into(), 0, 9, vec![])]);
+    assert_eq!(hollow.spans()[0].check, 4);
+}
+
+#[test]
+fn rewinding_starts_at_what_is_committed() {
+    let mut builder = builder();
+    record(&mut builder, A, LogStream::Stdout, b"x", Marks::default());
+    builder.cut(&[(A, 9)]);
+    builder.rewind(|file| (file == A).then_some(4));
+    assert!(builder.is_empty());
+    builder.cut(&[(A, 9)]);
+    assert_eq!(rows(&builder.finish(|_, _| 0).unwrap()), [("node/a".into(), 4, 9, vec![])]);
+}
+
+type Line = (bool, bool, String);
+
+proptest! {
+    /// Splitting down to single groups gives the same lines, and ranges without gap or overlap.
+    #[test]
+    fn splitting_keeps_lines_and_ranges(
+        groups in proptest::collection::vec(proptest::collection::vec(
+            (any::<bool>(), any::<bool>(), "\\PC{0,6}"), 0..4), 1..20),
+    ) {
+        let mut builder = builder();
+        let mut end = 0;
+        for group in &groups {
+            for (b, err, text) in group {
+                let stream = if *err { LogStream::Stderr } else { LogStream::Stdout };
+                record(&mut builder, if *b { B } else { A }, stream, text.as_bytes(), Marks::default());
+            }
+            end += 10;
+            let both = group.iter().any(|g| g.0);
+            let moves: &[_] = if both { &[(A, end), (B, end)] } else { &[(A, end)] };
+            builder.cut(moves);
+        }
+        let whole = builder.finish(|_, _| 9).unwrap();
+        let mut parts = vec![whole.clone()];
+        while let Some(at) = parts.iter().position(|p| p.groups.len() > 1) {
+            let (first, second) = parts.remove(at).split().unwrap();
+            parts.insert(at, second);
+            parts.insert(at, first);
+        }
+        prop_assert_eq!(parts.len(), groups.len());
+        let mut positions: HashMap<String, u64> = HashMap::new();
+        let mut lines: Vec<Line> = Vec::new();
+        for (part, group) in parts.iter().zip(&groups) {
+            let mut ends = HashMap::new();
+            let mut count = 0;
+            for (source, begin, end, texts) in rows(part) {
+                prop_assert_eq!(begin, positions.get(&source).copied().unwrap_or(0));
+                count += texts.len();
+                ends.insert(source, end);
+            }
+            positions.extend(ends);
+            prop_assert_eq!(count, group.len());
+            for (source, _, _, texts) in rows(part) {
+                lines.extend(texts.into_iter().map(|t| (source == "node/b", false, t)));
+            }
+        }
+        for b in [false, true] {
+            let mut found: Vec<&str> = lines.iter().filter(|l| l.0 == b).map(|l| &*l.2).collect();
+            let mut sent: Vec<&str> = groups.iter().flatten().filter(|l| l.0 == b).map(|l| &*l.2).collect();
+            found.sort_unstable();
+            sent.sort_unstable();
+            prop_assert_eq!(found, sent);
+        }
+        let last = parts.last().unwrap().spans().iter().find(|s| s.file == A).unwrap();
+        prop_assert_eq!(last.check, 9);
+    }
+}

@@ -1,0 +1,52 @@
+//! `taffrail-agent`: settings → [`Agent::build`] → [`Agent::run`].
+
+use std::process::ExitCode;
+
+use taffrail_agent::Agent;
+use taffrail_agent::config::{Config, SCHEMA, Surroundings};
+use taffrail_kit::config::{Settings, Stop};
+use taffrail_kit::{shutdown, telemetry};
+
+fn main() -> ExitCode {
+    let settings = match SCHEMA.load() {
+        Ok(settings) => settings,
+        Err(stop) => return stop.report(),
+    };
+    let config = match Config::check(&settings, &Surroundings::look()) {
+        Ok(config) => config,
+        Err(problems) => return Stop::Problems(problems).report(),
+    };
+    match run(&settings, config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("taffrail-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn run(settings: &Settings, config: Config) -> anyhow::Result<()> {
+    let registry = telemetry::metrics::registry("taffrail-agent");
+    let telemetry = telemetry::start(settings, "taffrail-agent", &registry)?;
+    let agent = Agent::build(config, &registry).await?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        collector = settings.required("collector"),
+        http = agent.address().map(tracing::field::display),
+        "agent is running"
+    );
+    let (trigger, shutdown) = shutdown::channel();
+    let mut running = tokio::spawn(agent.run(shutdown));
+    let result = tokio::select! {
+        signal = shutdown::signalled() => {
+            tracing::info!(signal = signal?, "stopping");
+            trigger.stop();
+            running.await?
+        }
+        result = &mut running => result?,
+    };
+    // Blocks for some seconds at the most: not on a worker.
+    tokio::task::spawn_blocking(move || telemetry.stop()).await?;
+    result
+}

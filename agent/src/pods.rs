@@ -1,1 +1,0 @@
-//! The pods of this node: one writer, many readers.

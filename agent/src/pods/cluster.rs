@@ -1,0 +1,166 @@
+//! Watches this node's pods through the Kubernetes API: one list and one watch, filtered by node on
+//! the server.
+//!
+//! The list is asked with `resourceVersion=0`, so that the API server answers from its cache: a
+//! thousand agents that start at once do not reach etcd.
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1 as api;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use taffrail_kit::shutdown::Shutdown;
+use tokio::time::Instant;
+
+use super::object::convert;
+use super::table::{Event, Table};
+
+/// Why there is no connection to a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The files and variables that Kubernetes gives to a pod cannot be used.
+    #[error("in-cluster settings: {0}")]
+    InCluster(#[from] kube::config::InClusterError),
+    /// The kubeconfig file cannot be used.
+    #[error("kubeconfig: {0}")]
+    Kubeconfig(#[from] kube::config::KubeconfigError),
+    /// The client cannot be built from them.
+    #[error("Kubernetes client: {0}")]
+    Client(#[from] kube::Error),
+}
+
+/// A client of the cluster that a kubeconfig names, or of the one that this process runs in.
+///
+/// # Errors
+/// When the settings are not there or not usable. No request is made.
+pub async fn client(kubeconfig: Option<&std::path::Path>) -> Result<Client, Error> {
+    let config = match kubeconfig {
+        Some(path) => {
+            let file = kube::config::Kubeconfig::read_from(path)?;
+            let options = kube::config::KubeConfigOptions::default();
+            kube::Config::from_custom_kubeconfig(file, &options).await?
+        }
+        None => kube::Config::incluster()?,
+    };
+    Ok(Client::try_from(config)?)
+}
+
+/// Feeds `table` until the end. Errors are kept in the snapshot and tried again.
+pub async fn run(client: Client, node: String, mut table: Table, mut shutdown: Shutdown) {
+    let config = watcher::Config::default().fields(&format!("spec.nodeName={node}")).any_semantic();
+    let events = watcher(Api::<api::Pod>::all(client), config).default_backoff();
+    let mut events = std::pin::pin!(events);
+    let mut listed = Vec::new();
+    let mut failing = false;
+    loop {
+        let event = tokio::select! {
+            () = shutdown.wait() => return,
+            event = events.next() => event,
+        };
+        let Some(event) = event else { return };
+        let failed = event.is_err();
+        match &event {
+            Err(error) if !failing => {
+                tracing::warn!(%error, "pods cannot be watched, trying again");
+            }
+            Ok(_) if failing => tracing::info!("pods are watched again"),
+            _ => {}
+        }
+        failing = failed;
+        if let Some(event) = translate(event, &mut listed) {
+            table.apply(event, Instant::now());
+        }
+    }
+}
+
+/// What an event of the watch means for the table; pods of a list are gathered until it is whole.
+fn translate(
+    event: Result<watcher::Event<api::Pod>, watcher::Error>,
+    listed: &mut Vec<super::Pod>,
+) -> Option<Event> {
+    match event {
+        Ok(watcher::Event::Init) => {
+            listed.clear();
+            None
+        }
+        Ok(watcher::Event::InitApply(pod)) => {
+            listed.extend(convert(pod));
+            None
+        }
+        Ok(watcher::Event::InitDone) => Some(Event::Listed(std::mem::take(listed))),
+        Ok(watcher::Event::Apply(pod)) => convert(pod).map(|pod| Event::Applied(pod.into())),
+        Ok(watcher::Event::Delete(pod)) => pod.uid().map(Event::Deleted),
+        Err(error) => Some(Event::Failed(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pods::Origin;
+
+    fn pod(uid: &str) -> api::Pod {
+        let mut pod = api::Pod::default();
+        pod.metadata.uid = Some(uid.into());
+        pod.metadata.name = Some(uid.into());
+        pod
+    }
+
+    #[tokio::test]
+    async fn a_list_counts_only_when_it_is_whole() {
+        let (mut table, pods) = Table::new(Origin::Cluster);
+        let mut listed = Vec::new();
+        let events = [
+            watcher::Event::Init,
+            watcher::Event::InitApply(pod("left over")),
+            watcher::Event::Init,
+            watcher::Event::InitApply(pod("1")),
+        ];
+        for event in events {
+            assert!(translate(Ok(event), &mut listed).is_none());
+        }
+        let rest = [
+            watcher::Event::InitDone,
+            watcher::Event::Apply(pod("2")),
+            watcher::Event::Delete(pod("1")),
+        ];
+        for event in rest {
+            let event = translate(Ok(event), &mut listed).expect("an event");
+            table.apply(event, Instant::now());
+        }
+        let now = pods.now();
+        assert_eq!(now.live().map(|pod| &*pod.uid).collect::<Vec<_>>(), ["2"]);
+        assert!(now.synced && now.get("1").is_some() && now.get("left over").is_none());
+    }
+
+    #[tokio::test]
+    async fn pods_are_listed_and_watched_over_http() {
+        let list = serde_json::json!({
+            "kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "5"},
+            "items": [{"metadata": {"uid": "1", "name": "a", "namespace": "n"}}],
+        });
+        let added = serde_json::json!({"type": "ADDED", "object": {
+            "kind": "Pod", "apiVersion": "v1",
+            "metadata": {"uid": "2", "name": "b", "namespace": "n", "resourceVersion": "6"},
+        }});
+        let answer = move |uri: http::Uri| async move {
+            let query = uri.query().unwrap_or_default().to_owned();
+            assert!(query.contains("fieldSelector=spec.nodeName%3Dnode-1"), "{query}");
+            if query.contains("watch=true") { format!("{added}\n") } else { list.to_string() }
+        };
+        let app = axum::Router::new().route("/api/v1/pods", axum::routing::get(answer));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+
+        let client =
+            Client::try_from(kube::Config::new(url.parse().expect("URL"))).expect("client");
+        let (table, mut pods) = Table::new(Origin::Cluster);
+        let (_trigger, shutdown) = taffrail_kit::shutdown::channel();
+        let watching = tokio::spawn(run(client, "node-1".into(), table, shutdown));
+        while pods.now().get("2").is_none() {
+            pods.changed().await;
+        }
+        assert!(pods.now().synced && pods.now().get("1").is_some());
+        watching.abort();
+    }
+}

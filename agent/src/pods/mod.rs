@@ -1,0 +1,180 @@
+//! The pods of this node: one writer, many readers.
+//!
+//! A source ([`cluster`] or [`file`]) feeds [`table::Table`], which publishes a [`Snapshot`] after
+//! every change; readers hold a [`Pods`] and never wait. Pods are found by the uid that names their
+//! folders, static pods also by their config hash. A deleted pod stays findable for some minutes,
+//! because its last lines are read after it has gone.
+//!
+//! What is made of a pod (labels, targets, volumes to read) lives with those who need it.
+
+pub mod cluster;
+pub mod file;
+pub mod metrics;
+pub mod object;
+pub mod source;
+pub mod table;
+pub mod volumes;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+/// Where the pods come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nowhere: labels come from paths only.
+    None,
+    /// The Kubernetes API.
+    Cluster,
+    /// A pod list file.
+    File,
+}
+
+/// What is needed of one pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// The uid in the API.
+    pub uid: String,
+    /// The uid that the kubelet uses for a static pod, in place of the API's.
+    pub config_hash: Option<String>,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Node, once it is scheduled.
+    pub node: Option<String>,
+    /// Address, once it has one.
+    pub ip: Option<String>,
+    /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
+    pub phase: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Those annotations that are for us.
+    pub annotations: BTreeMap<String, String>,
+    /// The controller that made it.
+    pub owner: Option<Owner>,
+    /// Its containers.
+    pub containers: Vec<Container>,
+    /// Its volumes.
+    pub volumes: Vec<Volume>,
+}
+
+impl Pod {
+    /// The uid in the names of its folders on the node.
+    #[must_use]
+    pub fn folder_uid(&self) -> &str {
+        self.config_hash.as_deref().unwrap_or(&self.uid)
+    }
+}
+
+/// The controller of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// For example `ReplicaSet`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// One container of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// The TCP ports that it declares, with their names.
+    pub ports: Vec<(u16, Option<String>)>,
+}
+
+/// One volume of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name in the pod.
+    pub name: String,
+    /// Where it is on the node.
+    pub source: VolumeSource,
+}
+
+/// Where a volume is on the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumeSource {
+    /// `kubernetes.io~empty-dir/<name>` below the pod's folder.
+    EmptyDir,
+    /// A path of the node.
+    HostPath(PathBuf),
+    /// A claim; its folder carries the name of the persistent volume.
+    Claim(String),
+    /// An inline CSI volume: `kubernetes.io~csi/<name>/mount`.
+    InlineCsi,
+    /// Nothing that holds logs (secrets, config maps, projections), or not known.
+    Other,
+}
+
+/// One pod of a snapshot.
+#[derive(Clone, Debug)]
+struct Entry {
+    pod: Arc<Pod>,
+    live: bool,
+}
+
+/// All pods at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Where they come from.
+    pub origin: Origin,
+    /// Whether the first whole list has come.
+    pub synced: bool,
+    /// Why the source does not answer at the moment, if so.
+    pub problem: Option<String>,
+    by_uid: HashMap<String, Entry>,
+}
+
+impl Snapshot {
+    fn empty(origin: Origin) -> Self {
+        Self { origin, synced: origin == Origin::None, problem: None, by_uid: HashMap::new() }
+    }
+
+    /// The pod whose folders carry this uid. Also finds pods that were deleted lately.
+    #[must_use]
+    pub fn get(&self, uid: &str) -> Option<&Arc<Pod>> {
+        self.by_uid.get(uid).map(|entry| &entry.pod)
+    }
+
+    /// How many pods are known, each once, deleted ones included.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.by_uid.iter().filter(|(uid, entry)| **uid == entry.pod.uid).count()
+    }
+
+    /// The pods that exist, each once.
+    pub fn live(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        let own = |uid: &String, entry: &Entry| entry.live && *uid == entry.pod.uid;
+        self.by_uid.iter().filter(move |(uid, entry)| own(uid, entry)).map(|(_, entry)| &entry.pod)
+    }
+}
+
+/// Reads the pods. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Pods(watch::Receiver<Arc<Snapshot>>);
+
+impl Pods {
+    /// The pods of a node without any source.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(watch::channel(Arc::new(Snapshot::empty(Origin::None))).1)
+    }
+
+    /// The pods as they are now.
+    #[must_use]
+    pub fn now(&self) -> Arc<Snapshot> {
+        self.0.borrow().clone()
+    }
+
+    /// Returns after the next change. When there will be none any more it never returns.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

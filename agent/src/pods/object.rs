@@ -1,0 +1,164 @@
+//! A pod of the Kubernetes API → [`Pod`]. Pure.
+
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1 as api;
+
+use super::{Container, Owner, Pod, Volume, VolumeSource};
+
+/// Annotations that begin with one of these are kept.
+const ANNOTATION_PREFIXES: [&str; 2] = ["prometheus.io/", "taffrail.dev/"];
+
+/// On static pods: the uid of the pod's folders.
+const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+
+/// What is needed of `pod`. `None` if it has no uid, as nothing that the API serves.
+#[must_use]
+pub fn convert(pod: api::Pod) -> Option<Pod> {
+    let metadata = pod.metadata;
+    let spec = pod.spec.unwrap_or_default();
+    let status = pod.status.unwrap_or_default();
+    let uid = metadata.uid.filter(|uid| !uid.is_empty())?;
+    let annotations = metadata.annotations.unwrap_or_default();
+    let config_hash = annotations.get(CONFIG_HASH).filter(|hash| **hash != uid).cloned();
+    let ours = |name: &str| ANNOTATION_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let pod_name = metadata.name.unwrap_or_default();
+    let volumes = spec.volumes.unwrap_or_default().into_iter().map(|v| volume(&pod_name, v));
+    Some(Pod {
+        config_hash,
+        namespace: metadata.namespace.unwrap_or_default(),
+        node: spec.node_name,
+        ip: status.pod_ip.filter(|ip| !ip.is_empty()),
+        phase: status.phase.unwrap_or_default(),
+        labels: metadata.labels.unwrap_or_default(),
+        annotations: annotations.into_iter().filter(|(name, _)| ours(name)).collect(),
+        owner: metadata
+            .owner_references
+            .unwrap_or_default()
+            .into_iter()
+            .find(|owner| owner.controller == Some(true))
+            .map(|owner| Owner { kind: owner.kind, name: owner.name }),
+        containers: spec.containers.into_iter().map(container).collect(),
+        volumes: volumes.collect(),
+        name: pod_name,
+        uid,
+    })
+}
+
+fn container(container: api::Container) -> Container {
+    let ports = container.ports.unwrap_or_default().into_iter();
+    let ports = ports
+        .filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP")
+        .filter_map(|port| Some((u16::try_from(port.container_port).ok()?, port.name)));
+    Container { name: container.name, ports: ports.collect() }
+}
+
+fn volume(pod: &str, volume: api::Volume) -> Volume {
+    let source = if volume.empty_dir.is_some() {
+        VolumeSource::EmptyDir
+    } else if let Some(host) = volume.host_path {
+        VolumeSource::HostPath(PathBuf::from(host.path))
+    } else if let Some(claim) = volume.persistent_volume_claim {
+        VolumeSource::Claim(claim.claim_name)
+    } else if volume.ephemeral.is_some() {
+        VolumeSource::Claim(format!("{pod}-{}", volume.name))
+    } else if volume.csi.is_some() {
+        VolumeSource::InlineCsi
+    } else {
+        VolumeSource::Other
+    };
+    Volume { name: volume.name, source }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::io::Read;
+
+    /// A recorded file of real nodes, unpacked; `None` where the recordings are not at hand.
+    pub(in crate::pods) fn recorded(name: &str) -> Option<String> {
+        let folder = std::env::var_os("FIXTURES_DIR").map_or_else(
+            || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/fixtures")),
+            PathBuf::from,
+        );
+        let path = folder.join("kubernetes").join(name);
+        let Ok(packed) = std::fs::File::open(&path) else {
+            eprintln!("SKIPPED: {} not found", path.display());
+            return None;
+        };
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(packed).read_to_string(&mut text).expect("gzip of text");
+        Some(text)
+    }
+
+    fn pods_of(name: &str) -> Option<Vec<Pod>> {
+        let list: serde_json::Value = serde_json::from_str(&recorded(name)?).expect("JSON");
+        let items = list["items"].as_array().expect("items").clone();
+        Some(
+            items
+                .into_iter()
+                .map(|item| convert(serde_json::from_value(item).expect("a pod")).expect("a uid"))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn recorded_pods_are_understood() {
+        for file in ["k120/obj_pods.json.gz", "k136/obj_pods.json.gz"] {
+            let Some(pods) = pods_of(file) else { continue };
+            assert_eq!(pods.len(), 8, "{file}");
+            let web = pods.iter().find(|pod| pod.labels["app"] == "web").expect("web");
+            let owner = web.owner.as_ref().expect("a controller");
+            assert_eq!((&*owner.kind, web.phase.as_str()), ("ReplicaSet", "Running"));
+            assert_eq!(web.annotations["prometheus.io/port"], "8080");
+            assert_eq!(web.volumes[0].source, VolumeSource::EmptyDir);
+            assert_eq!(web.containers.len(), 2);
+            assert!(web.ip.as_deref().is_some_and(|ip| ip.starts_with("10.244.")));
+            let db = pods.iter().find(|pod| pod.name == "db-0").expect("db-0");
+            assert_eq!(db.volumes[0].source, VolumeSource::Claim("logs-db-0".into()));
+            let host = pods.iter().find(|pod| pod.name == "hostlogs").expect("hostlogs");
+            assert_eq!(host.volumes[0].source, VolumeSource::HostPath("/var/log".into()));
+            assert!(host.annotations.is_empty(), "only those for us: {:?}", host.annotations);
+        }
+    }
+
+    #[test]
+    fn static_pods_carry_the_hash_of_their_folders() {
+        let Some(pods) = pods_of("k136static/obj_pods.json.gz") else { return };
+        let pod = pods.iter().find(|pod| pod.name == "ticker-node3").expect("a mirror pod");
+        assert_eq!(pod.folder_uid(), "e1da16dcdcfb60bb0432380f9b3bfbb1");
+        assert_ne!(pod.uid, pod.folder_uid());
+    }
+
+    #[test]
+    fn a_recorded_watch_is_understood() {
+        let Some(text) = recorded("k136/watch_pods_node1.ndjson.gz") else { return };
+        let mut phases = Vec::new();
+        for line in text.lines() {
+            let event: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            if event["type"] == "BOOKMARK" {
+                continue;
+            }
+            let pod: api::Pod = serde_json::from_value(event["object"].clone()).expect("a pod");
+            phases.push(convert(pod).expect("a uid").phase);
+        }
+        phases.dedup();
+        assert!(phases.starts_with(&["Pending".to_owned()]), "{phases:?}");
+        assert!(phases.contains(&"Running".to_owned()), "{phases:?}");
+    }
+
+    #[test]
+    fn odd_ports_are_left_out() {
+        let pod = serde_json::json!({
+            "metadata": {"uid": "1"},
+            "spec": {"containers": [{"name": "c", "ports": [
+                {"containerPort": 53, "protocol": "UDP"},
+                {"containerPort": 70000},
+                {"containerPort": 8080, "name": "http"},
+            ]}]},
+        });
+        let pod = convert(serde_json::from_value(pod).expect("a pod")).expect("a uid");
+        assert_eq!(pod.containers[0].ports, [(8080, Some("http".to_owned()))]);
+        assert_eq!(convert(api::Pod::default()), None);
+    }
+}

@@ -1,0 +1,163 @@
+//! The one writer of the pods: takes what a source says and publishes snapshots.
+//!
+//! [`Table::apply`] is a plain state machine; time is given to it. Deleted pods are kept for
+//! [`KEEP_DELETED`] and no longer; the number of pods is bounded by [`PODS_MAX`].
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{Entry, Origin, Pod, Pods, Snapshot};
+
+/// How long a deleted pod is still known: its files are read to their end first.
+pub const KEEP_DELETED: Duration = Duration::from_secs(600);
+
+/// Most pods that are known at once, deleted ones included. The kubelet's default limit is 110 on a
+/// node; a pod list file may hold a whole cluster.
+pub const PODS_MAX: usize = 20_000;
+
+/// What a source says.
+#[derive(Debug)]
+pub enum Event {
+    /// These are all the pods there are.
+    Listed(Vec<Pod>),
+    /// A pod is new or has changed.
+    Applied(Arc<Pod>),
+    /// The pod with this uid is gone.
+    Deleted(String),
+    /// The source does not answer.
+    Failed(String),
+}
+
+/// The pods and who reads them.
+#[derive(Debug)]
+pub struct Table {
+    pods: HashMap<String, Known>,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    pod: Arc<Pod>,
+    deleted: Option<Instant>,
+}
+
+impl Table {
+    /// An empty table that waits for its first list, and its readers' side.
+    #[must_use]
+    pub fn new(origin: Origin) -> (Self, Pods) {
+        let (snapshot, reader) = watch::channel(Arc::new(Snapshot::empty(origin)));
+        (Self { pods: HashMap::new(), snapshot }, Pods(reader))
+    }
+
+    /// Takes one event and publishes what has become of the pods.
+    pub fn apply(&mut self, event: Event, now: Instant) {
+        let (mut synced, mut problem) = (self.snapshot.borrow().synced, None);
+        match event {
+            Event::Listed(pods) => {
+                let listed: HashSet<&str> = pods.iter().map(|pod| &*pod.uid).collect();
+                for (uid, known) in &mut self.pods {
+                    if !listed.contains(&**uid) {
+                        known.deleted.get_or_insert(now);
+                    }
+                }
+                pods.into_iter().for_each(|pod| self.insert(pod.into()));
+                synced = true;
+            }
+            Event::Applied(pod) => self.insert(pod),
+            Event::Deleted(uid) => {
+                if let Some(known) = self.pods.get_mut(&uid) {
+                    known.deleted.get_or_insert(now);
+                }
+            }
+            Event::Failed(reason) => problem = Some(reason),
+        }
+        self.pods.retain(|_, known| {
+            known.deleted.is_none_or(|at| now.saturating_duration_since(at) < KEEP_DELETED)
+        });
+        self.publish(synced, problem);
+    }
+
+    fn insert(&mut self, pod: Arc<Pod>) {
+        if self.pods.len() >= PODS_MAX && !self.pods.contains_key(&pod.uid) {
+            tracing::warn!(
+                limit = PODS_MAX,
+                "too many pods, this one is labelled by its path only"
+            );
+            return;
+        }
+        self.pods.insert(pod.uid.clone(), Known { pod, deleted: None });
+    }
+
+    fn publish(&self, synced: bool, problem: Option<String>) {
+        let mut by_uid = HashMap::with_capacity(self.pods.len());
+        for (uid, known) in &self.pods {
+            let entry = Entry { pod: known.pod.clone(), live: known.deleted.is_none() };
+            if let Some(hash) = &known.pod.config_hash {
+                by_uid.insert(hash.clone(), entry.clone());
+            }
+            by_uid.insert(uid.clone(), entry);
+        }
+        let origin = self.snapshot.borrow().origin;
+        self.snapshot.send_replace(Arc::new(Snapshot { origin, synced, problem, by_uid }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(uid: &str, name: &str) -> Pod {
+        Pod { uid: uid.into(), name: name.into(), ..Pod::default() }
+    }
+
+    fn live(pods: &Pods) -> Vec<String> {
+        let mut names: Vec<String> = pods.now().live().map(|pod| pod.name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deleted_pod_is_found_for_some_minutes() {
+        let (mut table, pods) = Table::new(Origin::Cluster);
+        assert!(!pods.now().synced);
+        table.apply(Event::Listed(vec![pod("1", "a"), pod("2", "b")]), Instant::now());
+        assert!(pods.now().synced);
+        table.apply(Event::Applied(pod("3", "c").into()), Instant::now());
+        table.apply(Event::Deleted("1".into()), Instant::now());
+        assert_eq!(live(&pods), ["b", "c"]);
+        assert!(pods.now().get("1").is_some());
+
+        tokio::time::advance(KEEP_DELETED).await;
+        // A list without pod 2 deletes it, and a repeated deletion does not keep pod 1 longer.
+        table.apply(Event::Listed(vec![pod("3", "c")]), Instant::now());
+        assert!(pods.now().get("1").is_none());
+        assert!(pods.now().get("2").is_some());
+        assert_eq!(live(&pods), ["c"]);
+    }
+
+    #[tokio::test]
+    async fn static_pods_are_found_by_their_hash_and_live_once() {
+        let (mut table, pods) = Table::new(Origin::Cluster);
+        let mirror = Pod { config_hash: Some("hash".into()), ..pod("1", "static") };
+        table.apply(Event::Applied(mirror.into()), Instant::now());
+        assert_eq!(pods.now().get("hash").map(|p| p.name.clone()), Some("static".into()));
+        assert_eq!(pods.now().get("1").map(|p| p.folder_uid().to_owned()), Some("hash".into()));
+        assert_eq!(live(&pods), ["static"]);
+    }
+
+    #[tokio::test]
+    async fn a_failing_source_keeps_what_was_known() {
+        let (mut table, mut pods) = Table::new(Origin::File);
+        table.apply(Event::Listed(vec![pod("1", "a")]), Instant::now());
+        table.apply(Event::Failed("no such file".into()), Instant::now());
+        assert_eq!(live(&pods), ["a"]);
+        assert_eq!(pods.now().problem.as_deref(), Some("no such file"));
+        pods.changed().await;
+        table.apply(Event::Listed(vec![]), Instant::now());
+        assert_eq!(pods.now().problem, None);
+    }
+}

@@ -1,0 +1,97 @@
+//! What the agent answers over HTTP: `/metrics`, `/livez`, `/readyz` and `/status`.
+//!
+//! All of it is for people and probes; nothing of it changes anything.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use prometheus::Registry;
+use serde::Serialize;
+use taffrail_kit::telemetry::metrics;
+
+use crate::enrich::Place;
+use crate::pods::volumes::Problems;
+use crate::pods::{Origin, Pods};
+use crate::scrape::{Overview, TargetStatus};
+
+/// Where the answers come from.
+pub struct Sources {
+    /// Node and cluster.
+    pub place: Place,
+    /// Where everything is sent.
+    pub collector: String,
+    /// The agent's own metrics.
+    pub registry: Registry,
+    /// The pods.
+    pub pods: Pods,
+    /// Volumes that cannot be read.
+    pub volumes: Problems,
+    /// What is scraped.
+    pub scraped: Overview,
+}
+
+#[derive(Serialize)]
+struct Status {
+    node: String,
+    cluster: String,
+    collector: String,
+    pods: PodsStatus,
+    volume_problems: BTreeMap<String, String>,
+    targets: Vec<TargetStatus>,
+    target_problems: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+struct PodsStatus {
+    origin: &'static str,
+    synced: bool,
+    count: usize,
+    problem: Option<String>,
+}
+
+/// The routes.
+pub fn router(sources: Sources) -> axum::Router {
+    axum::Router::new()
+        .route("/metrics", get(own_metrics))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/status", get(status))
+        .with_state(Arc::new(sources))
+}
+
+async fn own_metrics(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&sources.registry))
+}
+
+/// Ready once the pods are known: from then on everything has its labels.
+async fn ready(State(sources): State<Arc<Sources>>) -> Response {
+    let pods = sources.pods.now();
+    if pods.synced {
+        return "ok\n".into_response();
+    }
+    let why = pods.problem.as_deref().unwrap_or("the first list has not come yet");
+    (StatusCode::SERVICE_UNAVAILABLE, format!("pods are not known: {why}\n")).into_response()
+}
+
+async fn status(State(sources): State<Arc<Sources>>) -> Json<Status> {
+    let pods = sources.pods.now();
+    let origin = match pods.origin {
+        Origin::None => "none",
+        Origin::Cluster => "cluster",
+        Origin::File => "file",
+    };
+    let (synced, count, problem) = (pods.synced, pods.live().count(), pods.problem.clone());
+    Json(Status {
+        node: sources.place.node.clone(),
+        cluster: sources.place.cluster.clone(),
+        collector: sources.collector.clone(),
+        pods: PodsStatus { origin, synced, count, problem },
+        volume_problems: sources.volumes.now(),
+        targets: sources.scraped.targets(),
+        target_problems: sources.scraped.problems(),
+    })
+}

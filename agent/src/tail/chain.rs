@@ -1,0 +1,468 @@
+//! The files of one container, in the order in which they were written, or one file alone.
+//!
+//! A rotated file is read to its end before the next is begun, pieces of a line join across the two,
+//! and a file that was left is looked at for a while longer, since a runtime may still write to it.
+//! After a restart of the agent the same order is found by the names in the folder.
+//!
+//! Invariants:
+//! - A file is begun only when the one before it is at its end and silent.
+//! - A file is closed only when it was left, all its bytes are committed and it was silent for
+//!   `linger`.
+//! - When a container has died (its next start has a file, or its file has no name any more), its
+//!   open lines come out as they are.
+//!
+//! Runs on the reader's thread; the clock is handed in.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use taffrail_model::{Labels, Nanos};
+
+use super::file::{Read, TailFile};
+use super::identity::{self, FileId, Version};
+use super::join::{Bounds, Format, Joiner, Sink};
+use super::metrics::Metrics;
+use super::{Config, FileKind, FileNumber, Labeler, Labeling, LogStream};
+use crate::batch::{Builder, FileMeta};
+use crate::discover::Place;
+
+/// What one chain reads before the next has its turn, in bytes.
+pub const TURN_BYTES: usize = 256 << 10;
+/// How long a file without its old name, but still with another, is read on.
+const RENAMED_QUIET: Duration = Duration::from_secs(300);
+/// How long an open line waits for its end when its file is silent: longer than a slow writer
+/// pauses, and short enough that the last words of a container that has died are seen.
+const OPEN_QUIET: Duration = Duration::from_secs(60);
+/// What may wait behind an open line of the other output, in bytes.
+const HOLD_BYTES: usize = 1 << 20;
+/// How long it may wait.
+const HOLD_NANOS: Nanos = 30_000_000_000;
+/// How old the last write to a rotated file must be for it to be taken as finished at first sight.
+const OLD_NANOS: Nanos = 5_000_000_000;
+/// What a physical line may have in front of its text.
+const HEADER_BYTES: usize = 256;
+
+/// What a chain is given for its turn.
+pub struct Turn<'a> {
+    /// Room for one read.
+    pub buffer: &'a mut [u8],
+    /// Takes the records.
+    pub builder: &'a mut Builder,
+    /// Gives the labels.
+    pub labeler: &'a Labeler,
+    /// Settings.
+    pub config: &'a Config,
+    /// Counters.
+    pub metrics: &'a Metrics,
+    /// The next file number.
+    pub next_number: &'a mut u32,
+    /// Now, for waiting.
+    pub now: Instant,
+    /// Now, for records.
+    pub today: Nanos,
+}
+
+/// What came of a turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes that were read.
+    pub bytes: usize,
+    /// Whether there is more to read at once.
+    pub more: bool,
+}
+
+/// A compressed file whose content is delivered under another identity: once that is committed, it
+/// is marked as read under its own, so that it need not be unpacked again after a restart.
+#[derive(Debug)]
+pub struct Marker {
+    /// The compressed file.
+    pub id: FileId,
+    /// Length of its content.
+    pub size: u64,
+    /// Its place, which is also that of the file that it was made from.
+    pub place: Place,
+    /// Its path.
+    pub path: PathBuf,
+}
+
+/// Files that continue each other.
+#[derive(Debug)]
+pub struct Chain {
+    /// The folder that the files were found in.
+    pub folder: PathBuf,
+    /// In order.
+    pub files: Vec<TailFile>,
+    /// Places whose content is being read, or was.
+    pub covered: HashSet<(u32, String)>,
+    /// Compressed files to be marked as read.
+    pub markers: Vec<Marker>,
+    /// Compressed files that were looked into.
+    pub packed: HashSet<FileId>,
+    /// Whether the folder has gone: nothing new will come.
+    pub gone: bool,
+    /// Whether it is one file alone.
+    pub alone: bool,
+    /// When it should be looked at again.
+    pub next_look: Instant,
+    /// How long after the last look that is.
+    pub pause: Duration,
+    joiner: Joiner,
+    last_data: Option<Instant>,
+}
+
+enum Step {
+    /// On to the next file.
+    Next,
+    /// Nothing more now.
+    Stop,
+    /// The turn is used up.
+    More,
+}
+
+impl Turn<'_> {
+    fn number(&mut self) -> FileNumber {
+        take_number(self.next_number)
+    }
+}
+
+/// The next file number.
+pub fn take_number(next: &mut u32) -> FileNumber {
+    *next += 1;
+    FileNumber(*next)
+}
+
+/// Longest physical line for a longest line of text, in bytes.
+#[must_use]
+pub fn physical_line_max(config: &Config) -> usize {
+    config.line_bytes_max + HEADER_BYTES
+}
+
+impl Chain {
+    /// Without files yet.
+    #[must_use]
+    pub fn new(folder: PathBuf, config: &Config, now: Instant) -> Self {
+        let bounds =
+            Bounds { line_max: config.line_bytes_max, hold_max: HOLD_BYTES, hold_time: HOLD_NANOS };
+        Self {
+            folder,
+            files: Vec::new(),
+            covered: HashSet::new(),
+            markers: Vec::new(),
+            packed: HashSet::new(),
+            gone: false,
+            alone: false,
+            next_look: now,
+            pause: config.poll_min,
+            joiner: Joiner::new(bounds),
+            last_data: None,
+        }
+    }
+
+    /// Puts the files in the order of their names. A file without a name is older than all that have
+    /// one: what is removed first was written first.
+    pub fn sort(&mut self) {
+        self.files.sort_by_cached_key(|f| {
+            let Place { restart, rotated, packed } = f.place.clone();
+            (restart, f.listed, rotated.is_none(), rotated, packed, f.number)
+        });
+    }
+
+    /// Reads up to [`TURN_BYTES`] of what is new.
+    pub fn turn(&mut self, turn: &mut Turn<'_>) -> Progress {
+        let mut bytes = 0;
+        let mut more = false;
+        let mut at = 0;
+        while at < self.files.len() {
+            match self.step(at, turn, &mut bytes) {
+                Step::Next => at += 1,
+                Step::Stop => break,
+                Step::More => {
+                    more = true;
+                    break;
+                }
+            }
+        }
+        self.let_go_of_open_lines(bytes, turn);
+        self.mark(turn);
+        for file in self.files.iter().filter(|f| !f.is_open() && !f.listed) {
+            turn.builder.forget(file.number);
+        }
+        self.files.retain(|f| f.is_open() || f.listed);
+        Progress { bytes, more }
+    }
+
+    /// Notes what is in the store. Returns whether the file is one of this chain.
+    pub fn acknowledge(&mut self, number: FileNumber, end: u64) -> bool {
+        let Some(file) = self.files.iter_mut().find(|f| f.number == number) else { return false };
+        file.committed = file.committed.max(end);
+        true
+    }
+
+    /// Goes back to what is committed, or to what `conflict` says of a file. Calls `each` with the
+    /// new position of each file.
+    pub fn rewind(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conflict: impl Fn(&str) -> Option<u64>,
+        mut each: impl FnMut(FileNumber, u64),
+    ) {
+        self.joiner.clear();
+        self.last_data = None;
+        let line_max = physical_line_max(turn.config);
+        for at in 0..self.files.len() {
+            let file = &mut self.files[at];
+            let target = conflict(&file.source).unwrap_or(file.committed);
+            if let Err(error) = file.rewind(target, line_max) {
+                let reason = error.to_string();
+                tracing::warn!(path = %file.path.display(), target, reason, "cannot go back in file");
+                turn.metrics.lost(file.position().saturating_sub(target));
+                if file.is_open() && !file.is_packed() {
+                    self.begin_anew(at, turn);
+                }
+            }
+            let file = &self.files[at];
+            each(file.number, file.committed);
+        }
+    }
+
+    fn step(&mut self, at: usize, turn: &mut Turn<'_>, bytes: &mut usize) -> Step {
+        let file = &mut self.files[at];
+        if !file.is_open() {
+            return Step::Next;
+        }
+        if file.passed_at.is_some() {
+            self.linger(at, turn);
+            return Step::Next;
+        }
+        if file.labelled.is_none() && !label(file, turn) {
+            return Step::Stop;
+        }
+        while *bytes < TURN_BYTES {
+            let file = &mut self.files[at];
+            match file.read(turn.buffer) {
+                Ok(Read::Data(range)) => {
+                    *bytes += range.len();
+                    self.take(at, range, turn);
+                }
+                Ok(Read::End) => return self.at_end(at, turn),
+                Ok(Read::Replaced) => {
+                    tracing::info!(path = %file.path.display(), "file begins anew");
+                    turn.metrics.truncations.inc();
+                    self.begin_anew(at, turn);
+                    if !label(&mut self.files[at], turn) {
+                        return Step::Stop;
+                    }
+                }
+                Err(error) => return self.unreadable(at, &error, turn),
+            }
+        }
+        Step::More
+    }
+
+    fn take(&mut self, at: usize, range: std::ops::Range<usize>, turn: &mut Turn<'_>) {
+        let file = &mut self.files[at];
+        if file.labelled != Some(turn.builder.serial()) {
+            label(file, turn);
+        }
+        let Self { joiner, .. } = self;
+        let (number, format) = (file.number, format(&file.kind));
+        let bytes = &turn.buffer[range];
+        file.lines.push(bytes, |line| joiner.push(number, format, line, turn.today, turn.builder));
+        file.remember(bytes);
+        file.quiet_since = None;
+        file.error = None;
+        self.last_data = Some(turn.now);
+    }
+
+    fn unreadable(&mut self, at: usize, error: &std::io::Error, turn: &mut Turn<'_>) -> Step {
+        let file = &mut self.files[at];
+        if file.error.is_none() {
+            tracing::warn!(path = %file.path.display(), %error, "cannot read file");
+            turn.metrics.read_errors.inc();
+        }
+        file.error = Some(error.to_string());
+        // A damaged compressed file stays damaged; a plain one may be readable later.
+        if file.is_packed() {
+            self.pass(at, turn);
+            return Step::Next;
+        }
+        Step::Stop
+    }
+
+    /// Decides at the end of a file whether it is time for the next one.
+    fn at_end(&mut self, at: usize, turn: &mut Turn<'_>) -> Step {
+        let last = at + 1 == self.files.len();
+        let file = &mut self.files[at];
+        if last && file.listed && !file.is_packed() {
+            return Step::Stop;
+        }
+        let since = *file.quiet_since.get_or_insert(turn.now);
+        let look = file.look().ok();
+        let old = look.is_none_or(|l| turn.today.saturating_sub(l.modified) > OLD_NANOS);
+        let wait = match look {
+            _ if file.is_packed() => Duration::ZERO,
+            _ if !last && old => Duration::ZERO,
+            // The folder of a volume that has gone must not be kept busy.
+            Some(look) if last && look.links > 0 && !self.gone => RENAMED_QUIET,
+            _ => turn.config.settle,
+        };
+        if turn.now.saturating_duration_since(since) < wait {
+            return Step::Stop;
+        }
+        self.pass(at, turn);
+        Step::Next
+    }
+
+    /// Leaves a file for the next one.
+    fn pass(&mut self, at: usize, turn: &mut Turn<'_>) {
+        let next_start = self.files.get(at + 1).map(|f| f.place.restart);
+        let Self { joiner, files, .. } = self;
+        let file = &mut files[at];
+        let (number, format) = (file.number, format(&file.kind));
+        file.lines.finish(|line| joiner.push(number, format, line, turn.today, turn.builder));
+        if next_start != Some(file.place.restart) {
+            joiner.give_up(number, turn.builder);
+        }
+        file.passed_at = Some(turn.now);
+    }
+
+    /// Looks once more at a file that was left, and closes it when it is done with.
+    fn linger(&mut self, at: usize, turn: &mut Turn<'_>) {
+        if self.joiner.is_open() {
+            // What is late must not overtake the open line that may have begun in this file.
+            return;
+        }
+        let file = &mut self.files[at];
+        match file.read(turn.buffer) {
+            Ok(Read::Data(range)) => {
+                let mut joiner = Joiner::new(self.joiner.bounds());
+                let (number, format) = (file.number, format(&file.kind));
+                let bytes = &turn.buffer[range];
+                file.lines.push(bytes, |line| {
+                    joiner.push(number, format, line, turn.today, turn.builder)
+                });
+                joiner.give_up(number, turn.builder);
+                file.remember(bytes);
+                file.passed_at = Some(turn.now);
+            }
+            Ok(Read::End) | Err(_) => {
+                let silent = file
+                    .passed_at
+                    .map_or(Duration::ZERO, |p| turn.now.saturating_duration_since(p));
+                let patience = if file.is_packed() { Duration::ZERO } else { turn.config.linger };
+                if silent < patience {
+                    return;
+                }
+                let (joiner, number, format) = (&mut self.joiner, file.number, format(&file.kind));
+                file.lines
+                    .finish(|line| joiner.push(number, format, line, turn.today, turn.builder));
+                joiner.give_up(number, turn.builder);
+                if file.committed >= file.lines.resume() {
+                    file.close();
+                }
+            }
+            Ok(Read::Replaced) => file.close(),
+        }
+    }
+
+    /// The same file with new content.
+    fn begin_anew(&mut self, at: usize, turn: &mut Turn<'_>) {
+        let Self { joiner, files, .. } = self;
+        let file = &mut files[at];
+        let (number, format) = (file.number, format(&file.kind));
+        if file.labelled.is_some() {
+            file.lines.finish(|line| joiner.push(number, format, line, turn.today, turn.builder));
+            joiner.give_up(number, turn.builder);
+        }
+        turn.builder.forget(number);
+        let version = Version::Generation(file.generation + 1);
+        let source = identity::source(&turn.config.node, file.id, version);
+        file.begin_anew(turn.number(), source.into(), physical_line_max(turn.config));
+    }
+
+    fn let_go_of_open_lines(&mut self, bytes: usize, turn: &mut Turn<'_>) {
+        if bytes > 0 || !self.joiner.is_open() {
+            return;
+        }
+        let Some(number) = self.files.iter().rev().find(|f| f.labelled.is_some()).map(|f| f.number)
+        else {
+            return;
+        };
+        self.joiner.expire(number, turn.today, turn.builder);
+        let silent =
+            self.last_data.is_none_or(|l| turn.now.saturating_duration_since(l) > OPEN_QUIET);
+        if silent {
+            self.joiner.give_up(number, turn.builder);
+        }
+    }
+
+    /// Marks compressed files as read, once the content is committed under the other identity.
+    fn mark(&mut self, turn: &mut Turn<'_>) {
+        let files = &self.files;
+        self.markers.retain(|marker| {
+            let unfinished = files.iter().any(|f| {
+                let same = f.place.restart == marker.place.restart
+                    && f.place.rotated == marker.place.rotated;
+                (same || f.id == marker.id || !f.listed) && f.is_open()
+            });
+            if unfinished {
+                return true;
+            }
+            let source = identity::source(&turn.config.node, marker.id, Version::Unpacked);
+            let path = marker.path.to_string_lossy().into_owned();
+            let number = turn.number();
+            let labels = [Labels::default(), Labels::default(), Labels::default()];
+            let meta = FileMeta { source: source.into(), path: path.into(), labels, released: 0 };
+            turn.builder.declare(number, meta);
+            if marker.size > 0 {
+                turn.builder.cut(&[(number, marker.size)]);
+            }
+            turn.builder.forget(number);
+            false
+        });
+    }
+}
+
+/// Asks for the labels of a file's streams and tells the builder. `false`: they are not known yet.
+fn label(file: &mut TailFile, turn: &mut Turn<'_>) -> bool {
+    let ask = |stream| match (turn.labeler)(&file.kind, stream) {
+        Labeling::Ready(labels) => Some(labels),
+        Labeling::Wait => None,
+    };
+    let labels = match &file.kind {
+        FileKind::Container { .. } => ask(LogStream::Stdout)
+            .and_then(|out| Some([out, ask(LogStream::Stderr)?, Labels::default()])),
+        FileKind::Volume { .. } | FileKind::Plain { .. } => {
+            ask(LogStream::File).map(|l| [Labels::default(), Labels::default(), l])
+        }
+    };
+    match (labels, file.labelled) {
+        (Some(labels), Some(_)) => turn.builder.relabel(file.number, labels),
+        (Some(labels), None) => {
+            let meta = FileMeta {
+                source: file.source.clone(),
+                path: file.path.to_string_lossy().into(),
+                labels,
+                released: file.committed,
+            };
+            turn.builder.declare(file.number, meta);
+        }
+        // The pod has gone meanwhile: its last labels are right.
+        (None, Some(_)) => {}
+        (None, None) => {
+            file.error = Some("waits for the labels of its pod".into());
+            return false;
+        }
+    }
+    file.error = None;
+    file.labelled = Some(turn.builder.serial());
+    true
+}
+
+fn format(kind: &FileKind) -> Format {
+    match kind {
+        FileKind::Container { .. } => Format::Container,
+        FileKind::Volume { .. } | FileKind::Plain { .. } => Format::Plain,
+    }
+}

@@ -1,0 +1,430 @@
+//! One log file (or the unpacked content of a compressed one): open it, read forward, notice that
+//! it is not the file it was.
+//!
+//! Each read begins a few bytes before the position and compares them with what was there before. So
+//! one `pread` tells of growth, of truncation and of a file written anew under the same inode, and a
+//! file that does not change costs nothing else.
+//!
+//! Invariants:
+//! - Bytes are given out in order, each once, until [`TailFile::rewind`].
+//! - A file that is open stays readable to its end, whatever becomes of its name.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, SeekFrom};
+
+use super::identity::{self, CHECK_BYTES, FileId, Look, Version};
+use super::lines::Lines;
+use super::packed::Unpacked;
+use super::positions::Known;
+use super::{FileKind, FileNumber};
+use crate::discover::{Found, Place};
+
+/// What one read gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// New bytes, at this range of the buffer.
+    Data(std::ops::Range<usize>),
+    /// Nothing new.
+    End,
+    /// What was read before is not there any more: the content began anew.
+    Replaced,
+}
+
+/// One file that is tailed.
+#[derive(Debug)]
+pub struct TailFile {
+    /// The reader's number.
+    pub number: FileNumber,
+    /// Which file.
+    pub id: FileId,
+    /// Identity on the wire.
+    pub source: Arc<str>,
+    /// Counts how often the content began anew.
+    pub generation: u32,
+    /// Where it was seen last.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: FileKind,
+    /// Its place among the files of its container.
+    pub place: Place,
+    /// Whether it has a name in its folder that belongs to a log file.
+    pub listed: bool,
+    /// Everything before this offset is in the store.
+    pub committed: u64,
+    /// The open line.
+    pub lines: Lines,
+    /// Since when it has been at its end while the next file of the container waits.
+    pub quiet_since: Option<Instant>,
+    /// When it was left for the next file.
+    pub passed_at: Option<Instant>,
+    /// Why it is not read.
+    pub error: Option<String>,
+    /// For which batch its labels were looked up last; none: it has no labels yet.
+    pub labelled: Option<u64>,
+    content: Content,
+    /// The last bytes before the position.
+    tail: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Plain(File),
+    Packed(Box<Unpacked>),
+    Closed,
+}
+
+impl TailFile {
+    /// A plain file that is open, to be read from `position`.
+    ///
+    /// # Errors
+    /// When the bytes before the position cannot be read.
+    pub fn plain(file: File, head: Head, position: u64, line_max: usize) -> io::Result<Self> {
+        let tail = bytes_before(&file, position)?;
+        Ok(Self::new(Content::Plain(file), head, position, tail, line_max))
+    }
+
+    /// The unpacked content of a compressed file.
+    #[must_use]
+    pub fn packed(content: Unpacked, head: Head, line_max: usize) -> Self {
+        let position = content.position();
+        Self::new(Content::Packed(Box::new(content)), head, position, Vec::new(), line_max)
+    }
+
+    fn new(content: Content, head: Head, position: u64, tail: Vec<u8>, line_max: usize) -> Self {
+        let Head { number, id, source, generation, found } = head;
+        Self {
+            number,
+            id,
+            source,
+            generation,
+            path: found.path,
+            kind: found.kind,
+            place: found.place,
+            listed: true,
+            committed: position,
+            lines: Lines::new(position, line_max),
+            quiet_since: None,
+            passed_at: None,
+            error: None,
+            labelled: None,
+            content,
+            tail,
+        }
+    }
+
+    /// Goes to the committed position, if the bytes before it are those that were committed; else
+    /// the content is another one, of the next generation.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn resume(&mut self, known: Known, node: &str, line_max: usize) -> io::Result<()> {
+        let Content::Plain(file) = &self.content else { return Ok(()) };
+        let same = bytes_before(file, known.committed)
+            .is_ok_and(|bytes| known.check == 0 || identity::check(&bytes) == known.check);
+        let (generation, position) =
+            if same { (known.generation, known.committed) } else { (known.generation + 1, 0) };
+        self.generation = generation;
+        self.source = identity::source(node, self.id, Version::Generation(generation)).into();
+        self.rewind(position, line_max)
+    }
+
+    /// Offset of the next byte to read.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.lines.position()
+    }
+
+    /// Whether the file is held open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !matches!(self.content, Content::Closed)
+    }
+
+    /// Whether it is the unpacked content of a compressed file.
+    #[must_use]
+    pub fn is_packed(&self) -> bool {
+        self.place.packed
+    }
+
+    /// Reads what comes next into `buffer`, which is longer than [`CHECK_BYTES`].
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
+        match &mut self.content {
+            Content::Plain(file) => {
+                let before = self.tail.len();
+                let position = self.lines.position();
+                let count = file.read_at(buffer, position - before as u64)?;
+                if count < before || buffer[..before] != self.tail {
+                    return Ok(Read::Replaced);
+                }
+                if count == before {
+                    return Ok(Read::End);
+                }
+                let between_lines = self.lines.resume() == position;
+                if between_lines && let Some(data) = hole(file, &buffer[before..count], position) {
+                    self.lines.skip(data - position);
+                    self.tail = bytes_before(file, data)?;
+                    return self.read(buffer);
+                }
+                Ok(Read::Data(before..count))
+            }
+            Content::Packed(unpacked) => {
+                let count = unpacked.read(buffer)?;
+                Ok(if count == 0 { Read::End } else { Read::Data(0..count) })
+            }
+            Content::Closed => Ok(Read::End),
+        }
+    }
+
+    /// Remembers the end of the bytes that were just read.
+    pub fn remember(&mut self, bytes: &[u8]) {
+        let kept = CHECK_BYTES.saturating_sub(bytes.len()).min(self.tail.len());
+        self.tail.drain(..self.tail.len() - kept);
+        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(CHECK_BYTES)..]);
+    }
+
+    /// The check of the bytes before `end`; 0 when they cannot be read any more.
+    #[must_use]
+    pub fn check(&self, end: u64) -> u64 {
+        let known = self.tail.len() as u64 == end.min(CHECK_BYTES as u64);
+        if end == self.position() && known {
+            return identity::check(&self.tail);
+        }
+        match &self.content {
+            Content::Plain(file) => bytes_before(file, end).map_or(0, |b| identity::check(&b)),
+            Content::Packed(_) | Content::Closed => 0,
+        }
+    }
+
+    /// What the system says of the open file.
+    ///
+    /// # Errors
+    /// What the system says; also when the file is closed.
+    pub fn look(&self) -> io::Result<Look> {
+        match &self.content {
+            Content::Plain(file) => identity::look(file),
+            Content::Packed(_) | Content::Closed => identity::look_at(&self.path, true),
+        }
+    }
+
+    /// Starts again at `position`, opening the file anew if it was closed.
+    ///
+    /// # Errors
+    /// When the bytes are not to be had any more.
+    pub fn rewind(&mut self, position: u64, line_max: usize) -> io::Result<()> {
+        if position == self.position() && self.lines.resume() == position {
+            return Ok(());
+        }
+        self.tail.clear();
+        match &self.content {
+            Content::Plain(file) => self.tail = bytes_before(file, position)?,
+            Content::Closed if !self.place.packed => {
+                let file = open(&self.path, None)?;
+                if identity::look(&file)?.id != self.id {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                self.tail = bytes_before(&file, position)?;
+                self.content = Content::Plain(file);
+            }
+            Content::Packed(_) | Content::Closed => {
+                let unpacked = Unpacked::open(&self.path, position)?;
+                self.content = Content::Packed(Box::new(unpacked));
+            }
+        }
+        self.committed = position;
+        self.lines = Lines::new(position, line_max);
+        self.quiet_since = None;
+        self.passed_at = None;
+        Ok(())
+    }
+
+    /// Begins the next generation: the same file, new content, from its first byte.
+    pub fn begin_anew(&mut self, number: FileNumber, source: Arc<str>, line_max: usize) {
+        self.number = number;
+        self.source = source;
+        self.generation += 1;
+        self.committed = 0;
+        self.lines = Lines::new(0, line_max);
+        self.tail.clear();
+        self.quiet_since = None;
+        self.passed_at = None;
+        self.labelled = None;
+    }
+
+    /// Lets go of the file.
+    pub fn close(&mut self) {
+        self.content = Content::Closed;
+    }
+}
+
+/// What a new [`TailFile`] is told.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The reader's number.
+    pub number: FileNumber,
+    /// Which file.
+    pub id: FileId,
+    /// Identity on the wire.
+    pub source: Arc<str>,
+    /// Counts how often the content began anew.
+    pub generation: u32,
+    /// Where it was found.
+    pub found: Found,
+}
+
+/// Opens a file to be tailed, without blocking on what is no file. With `beneath` no link is
+/// followed and the folder is not left.
+///
+/// # Errors
+/// What the system says.
+pub fn open(path: &Path, beneath: Option<&Path>) -> io::Result<File> {
+    let Some(root) = beneath else {
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        return File::options().read(true).custom_flags(flags.bits() as i32).open(path);
+    };
+    let relative = path.strip_prefix(root).map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
+    let flags =
+        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let folder = File::open(root)?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    match rustix::fs::openat2(&folder, relative, flags, Mode::empty(), resolve) {
+        // Old kernels and some sandboxes have no openat2: the last part at least is no link.
+        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
+            Ok(rustix::fs::openat(&folder, relative, flags, Mode::empty())?.into())
+        }
+        opened => Ok(opened?.into()),
+    }
+}
+
+/// Up to [`CHECK_BYTES`] bytes before `position`.
+///
+/// # Errors
+/// When the file is shorter, or cannot be read.
+pub fn bytes_before(file: &File, position: u64) -> io::Result<Vec<u8>> {
+    let count = position.min(CHECK_BYTES as u64);
+    let mut bytes = vec![0; count as usize];
+    file.read_exact_at(&mut bytes, position - count)?;
+    Ok(bytes)
+}
+
+/// The end of the hole in the file that `bytes` at `position` lie in, if they do.
+fn hole(file: &File, bytes: &[u8], position: u64) -> Option<u64> {
+    const PAGE: usize = 4096;
+    if bytes.first() != Some(&0) || bytes[..bytes.len().min(PAGE)].iter().any(|b| *b != 0) {
+        return None;
+    }
+    let data = match rustix::fs::seek(file, SeekFrom::Data(position)) {
+        Ok(data) => data,
+        // No data up to the end: the hole reaches to where the next byte will be written.
+        Err(rustix::io::Errno::NXIO) => identity::look(file).ok()?.size,
+        Err(_) => return None,
+    };
+    (data > position).then_some(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn tail(path: &Path, position: u64) -> TailFile {
+        let file = open(path, None).unwrap();
+        let head = Head {
+            number: FileNumber(1),
+            id: identity::look(&file).unwrap().id,
+            source: "n/1".into(),
+            generation: 0,
+            found: Found {
+                path: path.to_owned(),
+                beneath: None,
+                kind: FileKind::Plain { path: "x".into() },
+                place: Place::default(),
+            },
+        };
+        TailFile::plain(file, head, position, 100).unwrap()
+    }
+
+    /// Reads once and takes the bytes, as the chain does.
+    fn step(file: &mut TailFile) -> Result<Vec<u8>, Read> {
+        let mut buffer = vec![1; 8192];
+        match file.read(&mut buffer).unwrap() {
+            Read::Data(range) => {
+                file.lines.push(&buffer[range.clone()], |_| {});
+                file.remember(&buffer[range.clone()]);
+                Ok(buffer[range].to_vec())
+            }
+            other => Err(other),
+        }
+    }
+
+    #[test]
+    fn growth_truncation_and_rewriting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        std::fs::write(&path, "one\n").unwrap();
+        let mut file = tail(&path, 0);
+        assert_eq!(step(&mut file), Ok(b"one\n".to_vec()));
+        assert_eq!(step(&mut file), Err(Read::End));
+        let mut writer = File::options().append(true).open(&path).unwrap();
+        writer.write_all(b"two\n").unwrap();
+        assert_eq!(step(&mut file), Ok(b"two\n".to_vec()));
+        assert_eq!(file.check(8), identity::check(b"one\ntwo\n"));
+        assert_eq!(file.check(4), identity::check(b"one\n"));
+        // The same length as before, other bytes: one look at the size would not see it.
+        writer.set_len(0).unwrap();
+        writer.write_all(b"six\nten\n").unwrap();
+        assert_eq!(step(&mut file), Err(Read::Replaced));
+        file.begin_anew(FileNumber(2), "n/2".into(), 100);
+        assert_eq!(step(&mut file), Ok(b"six\nten\n".to_vec()));
+        writer.set_len(4).unwrap();
+        assert_eq!(step(&mut file), Err(Read::Replaced));
+    }
+
+    #[test]
+    fn an_unlinked_file_is_read_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        std::fs::write(&path, "one\n").unwrap();
+        let mut file = tail(&path, 0);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(step(&mut file), Ok(b"one\n".to_vec()));
+        assert_eq!(file.look().unwrap().links, 0);
+        file.rewind(0, 100).unwrap();
+        assert_eq!(step(&mut file), Ok(b"one\n".to_vec()));
+        file.close();
+        assert!(file.rewind(0, 100).is_err());
+    }
+
+    #[test]
+    fn a_hole_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let sparse = File::create(&path).unwrap();
+        sparse.set_len(1 << 40).unwrap();
+        sparse.write_all_at(b"end\n", 1 << 40).unwrap();
+        let mut file = tail(&path, 0);
+        assert_eq!(step(&mut file), Ok(b"end\n".to_vec()));
+        assert_eq!(file.position(), (1 << 40) + 4);
+    }
+
+    #[test]
+    fn links_do_not_lead_out_of_a_volume() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("volume");
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(folder.path().join("secret"), "x").unwrap();
+        std::fs::write(root.join("a.log"), "x").unwrap();
+        std::os::unix::fs::symlink("../secret", root.join("evil.log")).unwrap();
+        assert!(open(&root.join("a.log"), Some(&root)).is_ok());
+        assert!(open(&root.join("evil.log"), Some(&root)).is_err());
+        assert!(open(&root.join("../secret"), Some(&root)).is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! What the log path counts of itself: `taffrail_tail_…`.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::batch::Taken;
+
+/// Counters and gauges of the reader.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Lines put into batches.
+    pub lines: IntCounter,
+    /// Bytes of text put into batches.
+    pub bytes: IntCounter,
+    /// Lines with a mark: cut, partial, raw.
+    pub marked: IntCounterVec,
+    /// Files held open.
+    pub files_open: IntGauge,
+    /// Files known, open or done with.
+    pub files: IntGauge,
+    /// Bytes that are in files and not yet in the store.
+    pub lag_bytes: IntGauge,
+    /// Files whose content began anew.
+    pub truncations: IntCounter,
+    /// Files that could not be opened or read.
+    pub read_errors: IntCounter,
+    /// Times that reading went back to what was committed.
+    pub rewinds: IntCounter,
+    /// Bytes that were read, not delivered, and are not to be had any more.
+    lost_bytes: IntCounter,
+}
+
+impl Metrics {
+    /// Makes them known to a registry.
+    ///
+    /// # Errors
+    /// When the registry has metrics of these names already.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(format!("taffrail_tail_{name}"), help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(format!("taffrail_tail_{name}"), help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let marked = IntCounterVec::new(
+            Opts::new(
+                "taffrail_tail_marked_lines_total",
+                "Lines that were cut, partial or not in the format of their file.",
+            ),
+            &["mark"],
+        )?;
+        registry.register(Box::new(marked.clone()))?;
+        Ok(Self {
+            lines: counter("lines_total", "Log lines read.")?,
+            bytes: counter("bytes_total", "Bytes of text of the log lines read.")?,
+            marked,
+            files_open: gauge("files_open", "Log files held open.")?,
+            files: gauge("files", "Log files known.")?,
+            lag_bytes: gauge("lag_bytes", "Bytes in log files that are not yet in the store.")?,
+            truncations: counter("truncations_total", "Log files whose content began anew.")?,
+            read_errors: counter(
+                "read_errors_total",
+                "Log files that could not be opened or read.",
+            )?,
+            rewinds: counter(
+                "rewinds_total",
+                "Times that reading went back to what was committed.",
+            )?,
+            lost_bytes: counter(
+                "lost_bytes_total",
+                "Bytes of log files that went before they were delivered.",
+            )?,
+        })
+    }
+
+    /// Counts bytes that are not to be had any more.
+    pub fn lost(&self, bytes: u64) {
+        self.lost_bytes.inc_by(bytes);
+    }
+
+    /// Adds what a builder took in between two looks.
+    pub fn took(&self, before: Taken, now: Taken) {
+        self.lines.inc_by(now.lines - before.lines);
+        self.bytes.inc_by(now.bytes - before.bytes);
+        let marks = [
+            ("cut", now.cut - before.cut),
+            ("partial", now.partial - before.partial),
+            ("raw", now.raw - before.raw),
+        ];
+        for (mark, count) in marks.into_iter().filter(|(_, count)| *count > 0) {
+            self.marked.with_label_values(&[mark]).inc_by(count);
+        }
+    }
+}

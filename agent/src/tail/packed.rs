@@ -1,0 +1,160 @@
+//! The content of a rotated file that the kubelet has compressed before we had read it.
+//!
+//! A compressed file has an inode of its own, so its name says nothing about how far its content was
+//! read. What tells is the check: the bytes before a committed position that no plain file has
+//! claimed, found again at that offset of the unpacked content ([`find_resume`]).
+//!
+//! Offsets are those of the unpacked content, which are those of the file that was compressed.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::identity::{CHECK_BYTES, FileId, check};
+use super::positions::Known;
+
+/// Unpacked bytes, read in order.
+#[derive(Debug)]
+pub struct Unpacked {
+    decoder: MultiGzDecoder<BufReader<File>>,
+    position: u64,
+}
+
+const CHUNK: usize = 64 << 10;
+
+impl Unpacked {
+    /// Opens a compressed file and passes over the first `position` bytes of its content.
+    ///
+    /// # Errors
+    /// What the system says; also when the content is shorter or damaged.
+    pub fn open(path: &Path, position: u64) -> io::Result<Self> {
+        let decoder = MultiGzDecoder::new(BufReader::new(super::file::open(path, None)?));
+        let mut unpacked = Self { decoder, position: 0 };
+        let passed = io::copy(&mut (&mut unpacked.decoder).take(position), &mut io::sink())?;
+        if passed < position {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        unpacked.position = position;
+        Ok(unpacked)
+    }
+
+    /// Offset of the next byte.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Reads what comes next; 0 at the end.
+    ///
+    /// # Errors
+    /// What the system says; also when the content is damaged.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.decoder.read(buffer)?;
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+/// How long the content is, as the end of the file says (modulo 4 GiB; the kubelet rotates long
+/// before).
+///
+/// # Errors
+/// What the system says.
+pub fn unpacked_size(path: &Path) -> io::Result<u64> {
+    let mut file = super::file::open(path, None)?;
+    file.seek(SeekFrom::End(-4))?;
+    let mut bytes = [0; 4];
+    file.read_exact(&mut bytes)?;
+    Ok(u64::from(u32::from_le_bytes(bytes)))
+}
+
+/// Which of the positions, sorted by offset, lies in this content: the farthest whose check is that
+/// of the bytes before it.
+///
+/// # Errors
+/// What the system says; also when the content is damaged.
+pub fn find_resume(path: &Path, known: &[(FileId, Known)]) -> io::Result<Option<(FileId, Known)>> {
+    let mut content = Unpacked::open(path, 0)?;
+    // The last bytes of the chunk before stand in front of each chunk.
+    let mut window = Vec::with_capacity(CHECK_BYTES + CHUNK);
+    let mut chunk = vec![0; CHUNK];
+    let mut waiting = known.iter().peekable();
+    let mut found = None;
+    while waiting.peek().is_some() {
+        let count = content.read(&mut chunk)?;
+        if count == 0 {
+            break;
+        }
+        window.drain(..window.len().saturating_sub(CHECK_BYTES));
+        window.extend_from_slice(&chunk[..count]);
+        let start = content.position() - window.len() as u64;
+        while let Some((id, known)) = waiting.next_if(|(_, k)| k.committed <= content.position()) {
+            let upto = usize::try_from(known.committed - start).unwrap_or(0);
+            if check(&window[..upto]) == known.check {
+                found = Some((*id, *known));
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    fn pack(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        file.write_all(&encoder.finish().unwrap()).unwrap();
+        file
+    }
+
+    fn known(number: u64, committed: u64, check: u64) -> (FileId, Known) {
+        let id = FileId { device: 1, inode: number, birth: 1 };
+        (id, Known { generation: 0, committed, check })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn the_place_is_found(
+            seed in any::<u64>(), size in 70_usize..200_000, at in any::<prop::sample::Index>(),
+            wrong in proptest::collection::vec(1_u64..200_000, 0..5),
+        ) {
+            let mut state = seed | 1;
+            let bytes: Vec<u8> = (0..size).map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 56) as u8
+            }).collect();
+            let file = pack(&bytes);
+            let at = at.index(size - 64) + 64;
+            let right = known(0, at as u64, check(&bytes[..at]));
+            let mut all: Vec<_> = wrong.iter().map(|w| known(*w, *w, 12345)).collect();
+            all.push(right);
+            all.sort_unstable_by_key(|(id, k)| (k.committed, *id));
+            prop_assert_eq!(find_resume(file.path(), &all).unwrap(), Some(right));
+            prop_assert_eq!(unpacked_size(file.path()).unwrap(), size as u64);
+            let mut rest = Unpacked::open(file.path(), at as u64).unwrap();
+            let mut found = Vec::new();
+            rest.decoder.read_to_end(&mut found).unwrap();
+            prop_assert_eq!(&found[..], &bytes[at..]);
+        }
+    }
+
+    #[test]
+    fn damage_is_an_error() {
+        let whole = pack(&[b'x'; 10_000]);
+        let bytes = std::fs::read(whole.path()).unwrap();
+        let torn = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(torn.path(), &bytes[..bytes.len() / 2]).unwrap();
+        assert!(find_resume(torn.path(), &[known(1, 20_000, 1)]).is_err());
+        assert!(Unpacked::open(whole.path(), 10_001).is_err());
+        std::fs::write(torn.path(), "x").unwrap();
+        assert!(unpacked_size(torn.path()).is_err());
+    }
+}

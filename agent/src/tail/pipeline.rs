@@ -1,0 +1,145 @@
+//! The log path as one thing: it is made of settings and closures, it runs, it tells how it is.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use prometheus::Registry;
+use taffrail_kit::http::Client;
+use taffrail_kit::shutdown::Shutdown;
+use tokio::sync::{mpsc, oneshot};
+
+use super::hint;
+use super::metrics::Metrics;
+use super::reader::{Event, Reader, UNDER_WAY_MAX};
+use super::{Config, Labeler, VolumeRules};
+use crate::ship::{self, Shipper};
+
+/// Room for events to the reader: one answer for each batch under way, a hint, a question, and some.
+const EVENTS_MAX: usize = 64;
+
+/// Why the log path cannot start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Metrics of these names are there already.
+    #[error("register metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// No thread, or no memory.
+    #[error("start reading logs: {0}")]
+    Start(#[from] std::io::Error),
+    /// The reading thread has ended without being told to.
+    #[error("the thread that reads logs has ended")]
+    Ended,
+}
+
+/// What is known of one file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileStatus {
+    /// Where it is, or was seen last.
+    pub path: PathBuf,
+    /// Identity on the wire; empty for what cannot be opened.
+    pub source: String,
+    /// Whether it is held open.
+    pub open: bool,
+    /// Offset of the next byte to read.
+    pub position: u64,
+    /// Everything before this offset is in the store.
+    pub committed: u64,
+    /// Bytes from there to the end of the file.
+    pub lag: u64,
+    /// Why it is not read.
+    pub error: Option<String>,
+}
+
+/// Discovers, tails, batches and ships the logs of a node.
+pub struct LogPipeline {
+    config: Config,
+    reader: Reader,
+    shipper: Shipper,
+    events: (SyncSender<Event>, Receiver<Event>),
+    batches: mpsc::Receiver<ship::Outgoing>,
+}
+
+/// Asks a running [`LogPipeline`] how it is. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct StatusHandle {
+    events: SyncSender<Event>,
+    /// One question at a time: the channel's room is for the shipper's answers.
+    asking: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl StatusHandle {
+    /// All files, and what cannot be read. Empty when the log path has ended or is too busy to say.
+    pub async fn status(&self) -> Vec<FileStatus> {
+        let _turn = self.asking.lock().await;
+        let (answer, waiting) = oneshot::channel();
+        if self.events.try_send(Event::Status(answer)).is_err() {
+            return Vec::new();
+        }
+        waiting.await.unwrap_or_default()
+    }
+}
+
+impl LogPipeline {
+    /// Puts the parts together. Nothing is read before [`LogPipeline::run`].
+    ///
+    /// # Errors
+    /// When the registry has metrics of these names already, or there is no memory.
+    pub fn new(
+        config: Config,
+        labeler: Labeler,
+        volume_rules: VolumeRules,
+        client: Client,
+        registry: &Registry,
+    ) -> Result<Self, Error> {
+        let events = sync_channel(EVENTS_MAX);
+        let (sender, batches) = mpsc::channel(UNDER_WAY_MAX + 1);
+        let metrics = Metrics::register(registry)?;
+        let reader = Reader::new(config.clone(), labeler, volume_rules, metrics, sender)?;
+        let shipped = ship::Metrics::register(registry)?;
+        let shipper = Shipper::new(client, config.node.clone(), events.0.clone(), shipped);
+        Ok(Self { config, reader, shipper, events, batches })
+    }
+
+    /// A handle that tells of the files while [`LogPipeline::run`] goes on.
+    #[must_use]
+    pub fn status_handle(&self) -> StatusHandle {
+        StatusHandle { events: self.events.0.clone(), asking: Arc::default() }
+    }
+
+    /// Reads and ships until it is told to stop; then hands over what is read and waits for its
+    /// acknowledgement, up to the grace of the settings.
+    ///
+    /// # Errors
+    /// When there is no thread to be had, or the reading thread ends by itself.
+    pub async fn run(self, mut shutdown: Shutdown) -> Result<(), Error> {
+        let Self { config, reader, shipper, events: (events, incoming), batches } = self;
+        let thread =
+            std::thread::Builder::new().name("tail".into()).spawn(move || reader.run(&incoming))?;
+        let hints = config.pods_root.as_deref().and_then(|root| hint::watch(root, &events));
+        let mut shipping = std::pin::pin!(shipper.run(batches));
+        let stopped = tokio::select! {
+            () = shutdown.wait() => true,
+            () = &mut shipping => false,
+        };
+        drop(hints);
+        if !stopped {
+            return Err(Error::Ended);
+        }
+        // The channel may be full of hints and questions for a moment: wait, but not on a worker.
+        let stop = tokio::task::spawn_blocking(move || match events.try_send(Event::Stop) {
+            Err(TrySendError::Full(event)) => events.send(event).is_ok(),
+            sent => sent.is_ok(),
+        });
+        let finish = async {
+            let _sent = stop.await;
+            shipping.await;
+        };
+        if tokio::time::timeout(config.grace, finish).await.is_err() {
+            tracing::warn!("not all logs are acknowledged; they are read again at the next start");
+        }
+        // The thread ends by itself after its last batch.
+        drop(thread);
+        Ok(())
+    }
+}

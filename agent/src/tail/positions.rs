@@ -1,0 +1,104 @@
+//! The committed positions that the collector told at the start, by file.
+//!
+//! Entries are taken out as files claim them. What stays belongs to files that are gone, or that
+//! were compressed meanwhile: the check tells which (see [`Positions::unclaimed`]).
+
+use std::collections::HashMap;
+
+use taffrail_model::record::Position;
+
+use super::identity::{FileId, Version, parse_source};
+
+/// A committed position of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Which generation of the file.
+    pub generation: u32,
+    /// Every byte before this one is in the store.
+    pub committed: u64,
+    /// Hash of the bytes before it; 0 when it is not known.
+    pub check: u64,
+}
+
+/// All positions of this node's files.
+#[derive(Debug, Default)]
+pub struct Positions {
+    files: HashMap<FileId, Known>,
+    unpacked: HashMap<FileId, u64>,
+}
+
+impl Positions {
+    /// Reads the collector's answer. Positions of other nodes are left out, and of several
+    /// generations of a file only the last counts.
+    #[must_use]
+    pub fn new(node: &str, positions: &[Position]) -> Self {
+        let mut all = Self::default();
+        for Position { source, committed, check } in positions {
+            match parse_source(node, source) {
+                Some((id, Version::Generation(generation))) => {
+                    let new = Known { generation, committed: *committed, check: *check };
+                    let known = all.files.entry(id).or_insert(new);
+                    if known.generation < generation {
+                        *known = new;
+                    }
+                }
+                Some((id, Version::Unpacked)) => {
+                    all.unpacked.insert(id, *committed);
+                }
+                None => {}
+            }
+        }
+        all
+    }
+
+    /// Takes out what is known of a file.
+    pub fn claim(&mut self, id: FileId) -> Option<Known> {
+        self.files.remove(&id)
+    }
+
+    /// Takes out how far the unpacked content of a compressed file is known.
+    pub fn claim_unpacked(&mut self, id: FileId) -> Option<u64> {
+        self.unpacked.remove(&id)
+    }
+
+    /// Positions that no file has claimed, to be compared with unpacked content, by offset.
+    #[must_use]
+    pub fn unclaimed(&self) -> Vec<(FileId, Known)> {
+        let mut all: Vec<(FileId, Known)> = self
+            .files
+            .iter()
+            .filter(|(_, k)| k.committed > 0 && k.check != 0)
+            .map(|(id, k)| (*id, *k))
+            .collect();
+        all.sort_unstable_by_key(|(id, k)| (k.committed, *id));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position(source: &str, committed: u64) -> Position {
+        Position { source: source.into(), committed, check: 9 }
+    }
+
+    #[test]
+    fn the_last_generation_counts_and_is_claimed_once() {
+        let given = [
+            position("n/1:2:3:1", 50),
+            position("n/1:2:3:4", 10),
+            position("n/1:2:3:0", 70),
+            position("m/1:9:3:0", 70),
+            position("n/1:5:3:gz", 11),
+            position("nonsense", 1),
+        ];
+        let mut all = Positions::new("n", &given);
+        let id = FileId { device: 1, inode: 2, birth: 3 };
+        let known = Known { generation: 4, committed: 10, check: 9 };
+        assert_eq!(all.unclaimed(), [(id, known)]);
+        assert_eq!((all.claim(id), all.claim(id)), (Some(known), None));
+        assert_eq!(all.claim_unpacked(FileId { inode: 5, ..id }), Some(11));
+        assert!(all.unclaimed().is_empty());
+    }
+}

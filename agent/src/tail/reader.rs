@@ -1,0 +1,388 @@
+//! The one loop that reads all files: whose turn it is, how much, and when a batch is full.
+//!
+//! It runs on a thread of its own, since reading files blocks. It looks at the folders, gives each
+//! chain with something new its turn, fills the batch, hands full batches to `ship`, and waits for
+//! the next thing to happen. When too many batches are under way it stops reading, not looking: new
+//! files are found and held open, so that nothing vanishes meanwhile.
+//!
+//! Invariants:
+//! - No file is read before the collector has told the committed positions.
+//! - No more than [`UNDER_WAY_MAX`] batches are between here and the acknowledgement, but for the
+//!   last one at the end.
+//! - After a conflict everything goes back to what is committed; batches of before are void.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use taffrail_kit::clock;
+use taffrail_model::record::Position;
+use tokio::sync::{mpsc, oneshot};
+
+use super::chain::{Chain, Turn, physical_line_max, take_number};
+use super::identity::FileId;
+use super::metrics::Metrics;
+use super::pipeline::FileStatus;
+use super::positions::Positions;
+use super::{Config, FileNumber, Labeler, VolumeRules};
+use crate::batch::{Builder, Taken};
+use crate::discover::Scanner;
+use crate::ship::Outgoing;
+
+mod reconcile;
+
+/// How many batches may wait for their acknowledgement. One is sent, one is ready, one is a reserve
+/// for the time that an answer takes to come back.
+pub const UNDER_WAY_MAX: usize = 3;
+/// Room for one read: a turn's worth and the bytes before it.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// How long after a hint folders are looked at more often, and how often.
+const HOT_FOR: Duration = Duration::from_secs(2);
+const HOT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// What the reader is told.
+#[derive(Debug)]
+pub enum Event {
+    /// What the collector has of this node's files.
+    Positions(Vec<Position>),
+    /// A batch has been dealt with: these files are in the store up to there.
+    Acknowledged(Vec<(FileNumber, u64)>),
+    /// A batch did not continue what is committed: go back.
+    Conflict(Vec<Position>),
+    /// Something may be new in a folder. The flag is taken down before looking.
+    Hint(Arc<AtomicBool>),
+    /// Somebody wants to know.
+    Status(oneshot::Sender<Vec<FileStatus>>),
+    /// Read no more, hand over the open batch, end.
+    Stop,
+}
+
+/// What a chain is known by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum ChainKey {
+    Folder(PathBuf),
+    File(FileId),
+}
+
+/// All files of the node.
+pub struct Reader {
+    config: Config,
+    labeler: Labeler,
+    rules: VolumeRules,
+    metrics: Metrics,
+    out: mpsc::Sender<Outgoing>,
+    scanner: Scanner,
+    chains: BTreeMap<u64, Chain>,
+    keys: HashMap<ChainKey, u64>,
+    chain_of: HashMap<FileNumber, u64>,
+    positions: Option<Positions>,
+    builder: Builder,
+    counted: Taken,
+    compressor: zstd::bulk::Compressor<'static>,
+    buffer: Vec<u8>,
+    next_number: u32,
+    next_chain: u64,
+    /// The chain whose turn is next, when a round was broken off.
+    cursor: u64,
+    next_scan: Instant,
+    /// After a hint folders are looked at more often for a while: a new pod's files come one by one.
+    hot_until: Instant,
+    /// When the first record of the open batch came.
+    open_since: Option<Instant>,
+    under_way: usize,
+    epoch: u64,
+    problems: HashMap<PathBuf, String>,
+}
+
+impl Reader {
+    /// A reader that has not looked yet.
+    ///
+    /// # Errors
+    /// When there is no memory for the compressor.
+    pub fn new(
+        config: Config,
+        labeler: Labeler,
+        rules: VolumeRules,
+        metrics: Metrics,
+        out: mpsc::Sender<Outgoing>,
+    ) -> std::io::Result<Self> {
+        let now = Instant::now();
+        Ok(Self {
+            scanner: Scanner::new(config.pods_root.clone()),
+            compressor: zstd::bulk::Compressor::new(config.zstd_level)?,
+            config,
+            labeler,
+            rules,
+            metrics,
+            out,
+            chains: BTreeMap::new(),
+            keys: HashMap::new(),
+            chain_of: HashMap::new(),
+            positions: None,
+            builder: Builder::default(),
+            counted: Taken::default(),
+            buffer: vec![0; BUFFER_BYTES],
+            next_number: 0,
+            next_chain: 0,
+            cursor: 0,
+            next_scan: now,
+            hot_until: now,
+            open_since: None,
+            under_way: 0,
+            epoch: 0,
+            problems: HashMap::new(),
+        })
+    }
+
+    /// Reads until it is told to stop or nobody is left to tell.
+    pub fn run(mut self, events: &Receiver<Event>) {
+        loop {
+            let event = if self.work() {
+                events.try_recv().ok()
+            } else {
+                match events.recv_timeout(self.pause()) {
+                    Ok(event) => Some(event),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => Some(Event::Stop),
+                }
+            };
+            if let Some(event) = event
+                && !self.handle(event)
+            {
+                return;
+            }
+            while let Ok(event) = events.try_recv() {
+                if !self.handle(event) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Looks, reads, and hands over. `true` when there is more to do at once.
+    fn work(&mut self) -> bool {
+        let now = Instant::now();
+        if now >= self.next_scan {
+            self.scan(now);
+        }
+        let more = self.read(now);
+        let age = self.config.batch_age;
+        if self.open_since.is_some_and(|since| now.saturating_duration_since(since) >= age)
+            && self.may_send()
+        {
+            self.hand_over();
+        }
+        more && self.may_send()
+    }
+
+    fn may_send(&self) -> bool {
+        self.under_way < UNDER_WAY_MAX
+    }
+
+    /// How long nothing is to be done. Looks are gathered: it is never very short.
+    fn pause(&self) -> Duration {
+        let now = Instant::now();
+        let mut next = self.next_scan;
+        if self.may_send() {
+            if let Some(since) = self.open_since {
+                next = next.min(since + self.config.batch_age);
+            }
+            if self.positions.is_some() {
+                next = self.chains.values().map(|c| c.next_look).fold(next, Instant::min);
+            }
+        }
+        next.saturating_duration_since(now).max(self.config.poll_min / 3)
+    }
+
+    /// `false` when it is the end.
+    fn handle(&mut self, event: Event) -> bool {
+        match event {
+            Event::Positions(positions) => self.begin(&positions),
+            Event::Acknowledged(ends) => {
+                for (file, end) in ends {
+                    let chain = self.chain_of.get(&file).and_then(|c| self.chains.get_mut(c));
+                    // A file of an earlier generation may be forgotten already.
+                    let _known = chain.is_some_and(|c| c.acknowledge(file, end));
+                }
+                self.under_way = self.under_way.saturating_sub(1);
+            }
+            Event::Conflict(positions) => self.rewind(&positions),
+            Event::Hint(waiting) => {
+                waiting.store(false, Ordering::Release);
+                self.hot_until = Instant::now() + HOT_FOR;
+                self.next_scan = Instant::now();
+            }
+            Event::Status(answer) => {
+                // The asker may have gone away meanwhile.
+                let _gone = answer.send(self.status());
+            }
+            Event::Stop => {
+                self.hand_over();
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Gives each chain that is due its turn.
+    fn read(&mut self, now: Instant) -> bool {
+        if self.positions.is_none() || !self.may_send() {
+            return false;
+        }
+        let due = |chains: std::ops::RangeFrom<u64>| {
+            self.chains.range(chains).filter(|(_, c)| c.next_look <= now).map(|(id, _)| *id)
+        };
+        let cursor = self.cursor;
+        let mut order: Vec<u64> = due(cursor..).collect();
+        order.extend(due(0..).take_while(|id| *id < cursor));
+        let mut more = false;
+        for id in order {
+            more |= self.turn(id, now);
+            if self.builder.bytes() >= self.config.batch_bytes {
+                self.hand_over();
+                if !self.may_send() {
+                    self.cursor = id + 1;
+                    return true;
+                }
+            }
+        }
+        self.cursor = 0;
+        more
+    }
+
+    fn turn(&mut self, id: u64, now: Instant) -> bool {
+        let Some(mut chain) = self.chains.remove(&id) else { return false };
+        let numbers = self.next_number;
+        let progress = self.with_turn(now, |turn| chain.turn(turn));
+        if self.next_number != numbers {
+            self.chain_of.extend(chain.files.iter().map(|f| (f.number, id)));
+        }
+        chain.pause = match progress.bytes {
+            0 => (chain.pause * 2).min(self.config.poll_max),
+            _ => self.config.poll_min,
+        };
+        chain.next_look = if progress.more { now } else { now + chain.pause };
+        if self.open_since.is_none() && !self.builder.is_empty() {
+            self.open_since = Some(now);
+        }
+        if chain.files.is_empty() && (chain.gone || chain.alone) {
+            self.keys.retain(|_, chain| *chain != id);
+        } else {
+            self.chains.insert(id, chain);
+        }
+        progress.more
+    }
+
+    fn with_turn<T>(&mut self, now: Instant, work: impl FnOnce(&mut Turn<'_>) -> T) -> T {
+        let today = clock::unix_nanos();
+        self.builder.observe(today);
+        work(&mut Turn {
+            buffer: &mut self.buffer,
+            builder: &mut self.builder,
+            labeler: &self.labeler,
+            config: &self.config,
+            metrics: &self.metrics,
+            next_number: &mut self.next_number,
+            now,
+            today,
+        })
+    }
+
+    /// Closes the open batch and gives it to the shipper.
+    fn hand_over(&mut self) {
+        self.open_since = None;
+        self.metrics.took(self.counted, self.builder.taken());
+        self.counted = self.builder.taken();
+        let (chains, chain_of) = (&self.chains, &self.chain_of);
+        let batch = self.builder.finish(|number, end| {
+            let chain = chain_of.get(&number).and_then(|c| chains.get(c));
+            let file = chain.and_then(|c| c.files.iter().find(|f| f.number == number));
+            file.map_or(0, |f| f.check(end))
+        });
+        let Some(batch) = batch else { return };
+        let plain = batch.encode();
+        // It fails without memory only; then the batch goes as it is.
+        let (body, zstd) = match self.compressor.compress(&plain) {
+            Ok(packed) => (packed, true),
+            Err(_) => (plain, false),
+        };
+        let outgoing = Outgoing { epoch: self.epoch, batch, body: body.into(), zstd };
+        self.under_way += 1;
+        if self.out.try_send(outgoing).is_err() {
+            tracing::debug!("shipper has ended, batch is dropped");
+        }
+    }
+
+    /// The collector has told what it has: from now on files are read.
+    fn begin(&mut self, positions: &[Position]) {
+        let mut positions = Positions::new(&self.config.node, positions);
+        let line_max = physical_line_max(&self.config);
+        for file in self.chains.values_mut().flat_map(|c| &mut c.files) {
+            if let Some(known) = positions.claim(file.id)
+                && let Err(error) = file.resume(known, &self.config.node, line_max)
+            {
+                file.error = Some(error.to_string());
+            }
+        }
+        self.positions = Some(positions);
+        // Compressed files could not be judged without the positions; they come first in order.
+        self.scan(Instant::now());
+    }
+
+    /// Goes back to what is committed.
+    fn rewind(&mut self, positions: &[Position]) {
+        self.epoch += 1;
+        self.under_way = 0;
+        self.open_since = None;
+        self.metrics.rewinds.inc();
+        let told: HashMap<&str, u64> =
+            positions.iter().map(|p| (p.source.as_str(), p.committed)).collect();
+        let mut committed = HashMap::new();
+        let mut chains = std::mem::take(&mut self.chains);
+        let now = Instant::now();
+        for (id, chain) in &mut chains {
+            self.with_turn(now, |turn| {
+                let told = |source: &str| told.get(source).copied();
+                chain.rewind(turn, told, |number, position| {
+                    committed.insert(number, position);
+                });
+            });
+            chain.next_look = now;
+            self.chain_of.extend(chain.files.iter().map(|f| (f.number, *id)));
+        }
+        self.chains = chains;
+        self.builder.rewind(|number| committed.get(&number).copied());
+    }
+
+    fn status(&self) -> Vec<FileStatus> {
+        let files = self.chains.values().flat_map(|c| &c.files).map(|file| {
+            let size = file.look().map_or(file.position(), |l| l.size);
+            let size = if file.is_packed() { file.position() } else { size };
+            FileStatus {
+                path: file.path.clone(),
+                source: file.source.to_string(),
+                open: file.is_open(),
+                position: file.position(),
+                committed: file.committed,
+                lag: size.saturating_sub(file.committed),
+                error: file.error.clone(),
+            }
+        });
+        let problems = self.problems.iter().map(|(path, error)| FileStatus {
+            path: path.clone(),
+            error: Some(error.clone()),
+            ..FileStatus::default()
+        });
+        files.chain(problems).collect()
+    }
+
+    fn new_number(&mut self, chain: u64) -> FileNumber {
+        let number = take_number(&mut self.next_number);
+        self.chain_of.insert(number, chain);
+        number
+    }
+}

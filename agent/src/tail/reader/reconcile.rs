@@ -1,0 +1,273 @@
+//! What the folders hold against what is being read: opens new files, follows renames, and judges
+//! compressed ones.
+//!
+//! A file is known by its identity, so a rename only changes its path. A file that cannot be opened
+//! is tried again with each scan. A compressed file is read only as far as its content is not known
+//! under another identity.
+
+use std::io;
+use std::time::Instant;
+
+use taffrail_kit::clock;
+
+use super::{ChainKey, HOT_INTERVAL, Reader};
+use crate::discover::{Found, Listing};
+use crate::tail::chain::{Chain, Marker, physical_line_max};
+use crate::tail::file::{self, Head, TailFile};
+use crate::tail::identity::{self, FileId, Look, Version, look_at};
+use crate::tail::packed::{self, Unpacked};
+
+impl Reader {
+    /// Looks at the folders and takes up what has changed.
+    pub(super) fn scan(&mut self, now: Instant) {
+        let hot = now < self.hot_until;
+        let interval = self.config.scan_interval;
+        self.next_scan = now + if hot { interval.min(HOT_INTERVAL) } else { interval };
+        let rules = (self.rules)();
+        let scan = self.scanner.scan(rules, clock::unix_nanos());
+        let before = std::mem::take(&mut self.problems);
+        for (path, problem) in scan.problems {
+            if before.get(&path) != Some(&problem) {
+                tracing::warn!(path = %path.display(), problem, "cannot look into folder");
+            }
+            self.problems.insert(path, problem);
+        }
+        for listing in scan.changed {
+            if listing.ordered {
+                self.reconcile_container(listing, now);
+            } else {
+                self.reconcile_files(listing, now);
+            }
+        }
+        for folder in scan.gone {
+            for chain in self.chains.values_mut().filter(|c| c.folder == folder) {
+                chain.gone = true;
+                chain.files.iter_mut().for_each(|f| f.listed = false);
+            }
+        }
+        self.keep_count();
+    }
+
+    fn reconcile_container(&mut self, listing: Listing, now: Instant) {
+        let id = self.chain(ChainKey::Folder(listing.folder.clone()), &listing.folder, now);
+        let Some(mut chain) = self.chains.remove(&id) else { return };
+        chain.gone = false;
+        chain.files.iter_mut().for_each(|f| f.listed = false);
+        chain.next_look = now;
+        let mut looked: Vec<(Found, Look)> = Vec::new();
+        for found in listing.files {
+            match look_at(&found.path, found.beneath.is_none()) {
+                Ok(look) if look.regular => looked.push((found, look)),
+                Ok(_) => {}
+                Err(error) => self.unreadable(&listing.folder, &found, &error),
+            }
+        }
+        // Plain files first: they tell which compressed ones are known.
+        looked.sort_by_key(|(found, _)| found.place.packed);
+        let names: Vec<_> = looked.iter().map(|(f, _)| f.place.clone()).collect();
+        let packed: Vec<FileId> = looked.iter().map(|(_, l)| l.id).collect();
+        for (found, look) in looked {
+            if let Some(rotated) = found.place.rotated.clone().filter(|_| !found.place.packed) {
+                chain.covered.insert((found.place.restart, rotated));
+            }
+            let (path, folder) = (found.clone(), listing.folder.clone());
+            let taken = if found.place.packed {
+                self.take_packed(&mut chain, id, found, look)
+            } else {
+                self.take_plain(&mut chain, id, found, look)
+            };
+            if let Err(error) = taken {
+                self.unreadable(&folder, &path, &error);
+            }
+        }
+        chain.covered.retain(|(restart, rotated)| {
+            names.iter().any(|p| p.restart == *restart && p.rotated.as_ref() == Some(rotated))
+        });
+        chain.packed.retain(|id| packed.contains(id));
+        chain.sort();
+        self.chains.insert(id, chain);
+    }
+
+    /// Files that stand each for itself.
+    fn reconcile_files(&mut self, listing: Listing, now: Instant) {
+        for chain in self.chains.values_mut().filter(|c| c.folder == listing.folder) {
+            chain.files.iter_mut().for_each(|f| f.listed = false);
+        }
+        for found in listing.files {
+            let look = match look_at(&found.path, false) {
+                Ok(look) if look.regular => look,
+                Ok(_) => continue,
+                Err(error) => {
+                    self.unreadable(&listing.folder, &found, &error);
+                    continue;
+                }
+            };
+            let key = ChainKey::File(look.id);
+            let id = self.chain(key.clone(), &listing.folder, now);
+            let Some(mut chain) = self.chains.remove(&id) else { continue };
+            chain.folder.clone_from(&listing.folder);
+            chain.alone = true;
+            chain.next_look = now;
+            let taken = self.take_plain(&mut chain, id, found.clone(), look);
+            chain.gone = false;
+            if let Err(error) = taken {
+                self.unreadable(&listing.folder, &found, &error);
+            }
+            if chain.files.is_empty() {
+                self.keys.remove(&key);
+            } else {
+                self.chains.insert(id, chain);
+            }
+        }
+    }
+
+    fn chain(&mut self, key: ChainKey, folder: &std::path::Path, now: Instant) -> u64 {
+        *self.keys.entry(key).or_insert_with(|| {
+            self.next_chain += 1;
+            let chain = Chain::new(folder.to_owned(), &self.config, now);
+            self.chains.insert(self.next_chain, chain);
+            self.next_chain
+        })
+    }
+
+    fn take_plain(
+        &mut self,
+        chain: &mut Chain,
+        id: u64,
+        found: Found,
+        look: Look,
+    ) -> io::Result<()> {
+        let line_max = physical_line_max(&self.config);
+        if let Some(file) = chain.files.iter_mut().find(|f| f.id == look.id) {
+            file.path = found.path;
+            file.place = found.place;
+            file.listed = true;
+            if !file.is_open() && look.size > file.position() {
+                file.rewind(file.position(), line_max)?;
+            }
+            return Ok(());
+        }
+        self.make_room()?;
+        let opened = file::open(&found.path, found.beneath.as_deref())?;
+        let look = identity::look(&opened)?;
+        if !look.regular || chain.files.iter().any(|f| f.id == look.id) {
+            return Ok(());
+        }
+        let source = identity::source(&self.config.node, look.id, Version::Generation(0));
+        let number = self.new_number(id);
+        let head = Head { number, id: look.id, source: source.into(), generation: 0, found };
+        let mut file = TailFile::plain(opened, head, 0, line_max)?;
+        if let Some(known) = self.positions.as_mut().and_then(|p| p.claim(look.id)) {
+            file.resume(known, &self.config.node, line_max)?;
+        }
+        chain.files.push(file);
+        Ok(())
+    }
+
+    fn take_packed(
+        &mut self,
+        chain: &mut Chain,
+        id: u64,
+        found: Found,
+        look: Look,
+    ) -> io::Result<()> {
+        if let Some(file) = chain.files.iter_mut().find(|f| f.id == look.id) {
+            file.listed = true;
+        }
+        if chain.packed.contains(&look.id) {
+            return Ok(());
+        }
+        let Some(positions) = &mut self.positions else {
+            self.scanner.forget(&chain.folder);
+            return Ok(());
+        };
+        let size = packed::unpacked_size(&found.path)?;
+        let (place, path) = (found.place.clone(), found.path.clone());
+        let marker = Marker { id: look.id, size, place: place.clone(), path: path.clone() };
+        if is_covered(chain, &found, size) {
+            chain.packed.insert(look.id);
+            chain.markers.push(marker);
+            return Ok(());
+        }
+        // What is damaged now will not heal: it is tried once.
+        chain.packed.insert(look.id);
+        let own = identity::source(&self.config.node, look.id, Version::Unpacked);
+        let (source, generation, position) = if let Some(done) = positions.claim_unpacked(look.id) {
+            (own, 0, done)
+        } else if let Some((of, known)) = packed::find_resume(&path, &positions.unclaimed())? {
+            positions.claim(of);
+            chain.markers.push(marker);
+            let source =
+                identity::source(&self.config.node, of, Version::Generation(known.generation));
+            (source, known.generation, known.committed)
+        } else {
+            (own, 0, 0)
+        };
+        if position < size {
+            self.make_room()?;
+            let content = Unpacked::open(&path, position)?;
+            let number = self.new_number(id);
+            let head = Head { number, id: look.id, source: source.into(), generation, found };
+            chain.files.push(TailFile::packed(content, head, physical_line_max(&self.config)));
+        }
+        Ok(())
+    }
+
+    fn make_room(&self) -> io::Result<()> {
+        let open = self.chains.values().flat_map(|c| &c.files).filter(|f| f.is_open()).count();
+        if open < self.config.open_files_max {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("more than {} files are open", self.config.open_files_max)))
+    }
+
+    /// Notes why a file is not read, and has its folder looked at again.
+    fn unreadable(&mut self, folder: &std::path::Path, found: &Found, error: &io::Error) {
+        self.scanner.forget(folder);
+        if error.kind() == io::ErrorKind::NotFound {
+            return;
+        }
+        tracing::debug!(path = %found.path.display(), %error, "cannot open file");
+        self.metrics.read_errors.inc();
+        self.problems.insert(found.path.clone(), error.to_string());
+    }
+
+    fn keep_count(&mut self) {
+        let mut open = 0;
+        let mut files = 0;
+        let mut lag = 0;
+        for chain in self.chains.values() {
+            for file in &chain.files {
+                files += 1;
+                open += i64::from(file.is_open());
+                // A file that is silent is read to its end: no need to ask for its size.
+                let waits = file.position() > file.committed || chain.pause <= self.config.poll_min;
+                if waits && file.is_open() {
+                    let size = file.look().map_or(0, |l| l.size).max(file.position());
+                    lag += i64::try_from(size.saturating_sub(file.committed)).unwrap_or(0);
+                }
+            }
+        }
+        self.metrics.files.set(files);
+        self.metrics.files_open.set(open);
+        self.metrics.lag_bytes.set(lag);
+        let chains = &self.chains;
+        self.chain_of.retain(|number, chain| {
+            chains.get(chain).is_some_and(|c| c.files.iter().any(|f| f.number == *number))
+        });
+    }
+}
+
+/// Whether the content of a compressed file is being read, or was, from the file that it was made
+/// of: that file was seen under the same rotation time, or it has no name any more and the same
+/// length.
+fn is_covered(chain: &Chain, found: &Found, size: u64) -> bool {
+    let rotated = found.place.rotated.clone().unwrap_or_default();
+    if chain.covered.contains(&(found.place.restart, rotated)) {
+        return true;
+    }
+    chain.files.iter().any(|f| {
+        let held = !f.listed && f.is_open() && !f.is_packed();
+        held && f.place.restart == found.place.restart && f.look().is_ok_and(|l| l.size == size)
+    })
+}

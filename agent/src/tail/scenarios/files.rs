@@ -1,0 +1,223 @@
+//! What happens to files: rotation, truncation, removal, compression, and restarts in between.
+
+use super::world::{STDOUT, World, append, cri};
+use std::fs;
+
+const T1: &str = "0.log.20261120-101112";
+const T2: &str = "0.log.20261120-101122";
+const T3: &str = "0.log.20261120-101132";
+
+#[tokio::test]
+async fn rotation_in_the_middle_of_a_line() {
+    let mut w = World::new().await;
+    w.start();
+    w.write("0.log", STDOUT, &["1", "2"]);
+    w.write("0.log", "stdout P", &["half "]);
+    w.write("0.log", "stderr F", &["other"]);
+    w.fake.until("first lines", |k| k.lines.len() == 2).await;
+    w.rename("0.log", T1);
+    w.write("0.log", STDOUT, &["done", "3"]);
+    w.expect(&["1", "2", "other", "half done", "3"]).await;
+    w.stop().await;
+    assert_eq!(w.fake.with(|k| k.conflicts), 0);
+}
+
+#[tokio::test]
+async fn two_rotations_between_two_looks() {
+    let mut w = World::new().await;
+    w.start();
+    w.write("0.log", STDOUT, &["1"]);
+    w.expect(&["1"]).await;
+    w.write("0.log", STDOUT, &["2"]);
+    w.rename("0.log", T1);
+    w.write("0.log", STDOUT, &["3"]);
+    w.rename("0.log", T2);
+    w.write("0.log", STDOUT, &["4"]);
+    w.expect(&["1", "2", "3", "4"]).await;
+}
+
+#[tokio::test]
+async fn the_writer_stays_with_the_renamed_file() {
+    let mut w = World::new().await;
+    w.start();
+    w.write("0.log", STDOUT, &["1"]);
+    w.expect(&["1"]).await;
+    w.rename("0.log", T1);
+    w.write(T1, STDOUT, &["2"]);
+    w.expect(&["1", "2"]).await;
+    w.rename(T1, "0.log");
+    w.write("0.log", STDOUT, &["3"]);
+    w.expect(&["1", "2", "3"]).await;
+    // A late line in the old file after the new one has been begun.
+    w.rename("0.log", T1);
+    w.write("0.log", STDOUT, &["5"]);
+    w.expect(&["1", "2", "3", "5"]).await;
+    w.write(T1, STDOUT, &["4"]);
+    w.expect(&["1", "2", "3", "5", "4"]).await;
+}
+
+#[tokio::test]
+async fn removed_while_unread() {
+    let mut w = World::new().await;
+    w.fake.faults(|n| {
+        if n <= 3 { crate::ship::fake::Fault::Unavailable } else { crate::ship::fake::Fault::None }
+    });
+    let texts: Vec<String> = (0..500).map(|n| format!("line {n}")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    w.write("0.log", STDOUT, &texts);
+    w.start();
+    w.fake.until("first attempt", |k| k.requests > 0).await;
+    fs::remove_dir_all(w.folder.path().join("pods/ns_pod_uid")).unwrap();
+    w.expect(&texts).await;
+    // The file is let go once all of it is in the store.
+    let status = w.status();
+    while !status.status().await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_lives_shortly() {
+    let mut w = World::new().await;
+    w.start();
+    w.write("0.log", STDOUT, &["first"]);
+    w.expect(&["first"]).await;
+    let folder = w.folder.path().join("pods/ns_short_uid2/app");
+    fs::create_dir_all(&folder).unwrap();
+    append(&folder.join("0.log"), &cri("stdout F", "a"));
+    append(&folder.join("0.log"), &cri("stdout P", "last words"));
+    w.fake.until("a", |k| k.lines.len() == 2).await;
+    fs::remove_dir_all(w.folder.path().join("pods/ns_short_uid2")).unwrap();
+    w.expect(&["first", "a", "last words"]).await;
+    assert_eq!(w.fake.with(|k| k.lines[2].marks.clone()), ["taffrail_partial"]);
+}
+
+#[tokio::test]
+async fn truncated_and_written_anew() {
+    let mut w = World::new().await;
+    w.start();
+    w.write("0.log", STDOUT, &["1", "2"]);
+    w.expect(&["1", "2"]).await;
+    fs::File::options().write(true).open(w.path("0.log")).unwrap().set_len(0).unwrap();
+    w.write("0.log", STDOUT, &["3", "4", "5", "6"]);
+    w.expect(&["1", "2", "3", "4", "5", "6"]).await;
+    w.settled().await;
+    let sources: Vec<String> = w.fake.with(|k| k.positions.keys().cloned().collect());
+    assert_eq!(sources.len(), 2, "{sources:?}");
+    w.stop().await;
+    // The second generation is known again after a restart, the first is not mistaken for it.
+    w.write("0.log", STDOUT, &["7"]);
+    w.start();
+    w.expect(&["1", "2", "3", "4", "5", "6", "7"]).await;
+}
+
+#[tokio::test]
+async fn truncated_while_the_agent_is_down() {
+    let mut w = World::new().await;
+    w.write("0.log", STDOUT, &["1", "2"]);
+    w.start();
+    w.expect(&["1", "2"]).await;
+    w.stop().await;
+    fs::File::options().write(true).open(w.path("0.log")).unwrap().set_len(0).unwrap();
+    w.write("0.log", STDOUT, &["3", "4", "5"]);
+    w.start();
+    w.expect(&["1", "2", "3", "4", "5"]).await;
+}
+
+#[tokio::test]
+async fn removed_and_made_again_under_the_same_inode() {
+    let mut w = World::new().await;
+    w.write("0.log", STDOUT, &["1", "2"]);
+    w.start();
+    w.expect(&["1", "2"]).await;
+    w.stop().await;
+    fs::remove_file(w.path("0.log")).unwrap();
+    w.write("0.log", STDOUT, &["3", "4", "5"]);
+    w.start();
+    w.expect(&["1", "2", "3", "4", "5"]).await;
+    fs::remove_file(w.path("0.log")).unwrap();
+    w.write("0.log", STDOUT, &["6"]);
+    w.expect(&["1", "2", "3", "4", "5", "6"]).await;
+}
+
+#[tokio::test]
+async fn down_during_rotations_and_compression() {
+    let mut w = World::new().await;
+    w.write("0.log", STDOUT, &["1", "2", "with enough text to be told apart from all the others"]);
+    w.start();
+    w.fake.until("3 lines", |k| k.lines.len() == 3).await;
+    w.stop().await;
+    w.write("0.log", STDOUT, &["3"]);
+    w.write("0.log", "stdout P", &["4 "]);
+    w.rename("0.log", T1);
+    w.write("0.log", STDOUT, &["four", "5"]);
+    w.compress(T1);
+    w.rename("0.log", T2);
+    w.write("0.log", STDOUT, &["6"]);
+    w.start();
+    let long = "with enough text to be told apart from all the others";
+    w.expect(&["1", "2", long, "3", "4 four", "5", "6"]).await;
+    w.settled().await;
+    w.stop().await;
+    // What was read out of the compressed file is not read again, nor what is compressed later.
+    w.compress(T2);
+    w.start();
+    w.write("0.log", STDOUT, &["7"]);
+    w.expect(&["1", "2", long, "3", "4 four", "5", "6", "7"]).await;
+    w.settled().await;
+    w.kill().await;
+    w.start();
+    w.write("0.log", STDOUT, &["8"]);
+    w.expect(&["1", "2", long, "3", "4 four", "5", "6", "7", "8"]).await;
+}
+
+#[tokio::test]
+async fn compressed_while_being_tailed() {
+    let mut w = World::new().await;
+    w.start();
+    for (n, time) in [T1, T2, T3].into_iter().enumerate() {
+        w.write("0.log", STDOUT, &[&format!("line {n}")]);
+        w.rename("0.log", time);
+        w.write("0.log", STDOUT, &[&format!("new {n}")]);
+        w.fake.until("both", |k| k.lines.len() == 2 * n + 2).await;
+        w.compress(time);
+    }
+    w.write("0.log", STDOUT, &["end"]);
+    let all = ["line 0", "new 0", "line 1", "new 1", "line 2", "new 2", "end"];
+    w.expect(&all).await;
+    w.settled().await;
+    w.stop().await;
+    w.start();
+    w.write("0.log", STDOUT, &["after"]);
+    w.fake.until("after", |k| k.lines.len() > all.len()).await;
+    assert_eq!(w.fake.with(|k| k.lines[all.len()].text.clone()), "after");
+}
+
+#[tokio::test]
+async fn a_file_that_was_compressed_before_the_first_start() {
+    let mut w = World::new().await;
+    w.write(T1, STDOUT, &["1", "2"]);
+    w.compress(T1);
+    w.write("0.log", STDOUT, &["3"]);
+    w.start();
+    w.expect(&["1", "2", "3"]).await;
+    w.settled().await;
+    w.kill().await;
+    w.write("0.log", STDOUT, &["4"]);
+    w.start();
+    w.expect(&["1", "2", "3", "4"]).await;
+}
+
+#[tokio::test]
+async fn the_container_starts_again() {
+    let mut w = World::new().await;
+    w.start();
+    w.write("0.log", STDOUT, &["1"]);
+    w.write("0.log", "stdout P", &["cut off"]);
+    w.expect(&["1"]).await;
+    w.write("1.log", STDOUT, &["2"]);
+    w.expect(&["1", "cut off", "2"]).await;
+    let names: Vec<String> =
+        w.fake.with(|k| k.lines.iter().map(|l| l.labels[0].1.clone()).collect());
+    assert_eq!(names, ["app-0", "app-0", "app-1"]);
+}

@@ -1,0 +1,174 @@
+//! One node with one folder of pods, an agent's log path that can be started, stopped and killed,
+//! and the collector behind it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus::Registry;
+use taffrail_kit::shutdown::{self, Trigger};
+use taffrail_model::Labels;
+use tokio::task::JoinHandle;
+
+use crate::ship::fake::Fake;
+use crate::tail::{
+    Config, FileKind, Labeler, Labeling, LogPipeline, LogStream, StatusHandle, VolumeRule,
+};
+
+pub(super) const STDOUT: &str = "stdout F";
+
+pub(super) struct World {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) fake: Fake,
+    pub(super) config: Config,
+    pub(super) labeler: Labeler,
+    pub(super) rules: Arc<std::sync::Mutex<Vec<VolumeRule>>>,
+    agent: Option<(Trigger, JoinHandle<()>, StatusHandle, Registry)>,
+}
+
+/// Labels by the file's kind alone, as a labeler without Kubernetes would give them.
+pub(super) fn plain_labels(kind: &FileKind, stream: LogStream) -> Labels {
+    let name = match kind {
+        FileKind::Container { container, restart, .. } => format!("{container}-{restart}"),
+        FileKind::Volume { path, .. } | FileKind::Plain { path } => path.clone(),
+    };
+    Labels::from_pairs([("name", name), ("stream", format!("{stream:?}"))])
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            pods_root: Some(folder.path().join("pods")),
+            scan_interval: Duration::from_millis(20),
+            poll_min: Duration::from_millis(5),
+            poll_max: Duration::from_millis(20),
+            settle: Duration::from_millis(60),
+            linger: Duration::from_millis(150),
+            batch_bytes: 4 << 10,
+            batch_age: Duration::from_millis(10),
+            grace: Duration::from_secs(20),
+            ..Config::new("node-1")
+        };
+        fs::create_dir_all(folder.path().join("pods/ns_pod_uid/app")).unwrap();
+        Self {
+            folder,
+            fake: Fake::start().await,
+            config,
+            labeler: Arc::new(|kind, stream| Labeling::Ready(plain_labels(kind, stream))),
+            rules: Arc::default(),
+            agent: None,
+        }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("pods/ns_pod_uid/app").join(name)
+    }
+
+    pub(super) fn start(&mut self) {
+        let registry = Registry::new();
+        let rules = self.rules.clone();
+        let pipeline = LogPipeline::new(
+            self.config.clone(),
+            self.labeler.clone(),
+            Arc::new(move || rules.lock().unwrap().clone()),
+            self.fake.client(),
+            &registry,
+        )
+        .unwrap();
+        let status = pipeline.status_handle();
+        let (trigger, shutdown) = shutdown::channel();
+        let task = tokio::spawn(async move { pipeline.run(shutdown).await.unwrap() });
+        self.agent = Some((trigger, task, status, registry));
+    }
+
+    /// A graceful end: what is read is delivered.
+    pub(super) async fn stop(&mut self) {
+        let (trigger, task, ..) = self.agent.take().unwrap();
+        trigger.stop();
+        task.await.unwrap();
+    }
+
+    /// As SIGKILL: what is under way is forgotten.
+    pub(super) async fn kill(&mut self) {
+        let (_trigger, task, ..) = self.agent.take().unwrap();
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+    }
+
+    pub(super) fn status(&self) -> StatusHandle {
+        self.agent.as_ref().unwrap().2.clone()
+    }
+
+    pub(super) fn counter(&self, name: &str) -> u64 {
+        let families = self.agent.as_ref().unwrap().3.gather();
+        let family = families.iter().find(|f| f.name() == name).unwrap();
+        family.get_metric().iter().map(|m| m.get_counter().get_value() as u64).sum()
+    }
+
+    /// Appends lines with the runtime's header, creating the file if need be.
+    pub(super) fn write(&self, name: &str, header: &str, texts: &[&str]) {
+        let lines: String = texts.iter().map(|t| cri(header, t)).collect();
+        append(&self.path(name), &lines);
+    }
+
+    pub(super) fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.path(from), self.path(to)).unwrap();
+    }
+
+    /// Compresses as the kubelet does: beside, renamed, and the plain file removed.
+    pub(super) fn compress(&self, name: &str) {
+        let bytes = fs::read(self.path(name)).unwrap();
+        let temporary = self.path(&format!("{name}.tmp"));
+        let file = File::create(&temporary).unwrap();
+        let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        encoder.write_all(&bytes).unwrap();
+        encoder.finish().unwrap();
+        fs::rename(temporary, self.path(&format!("{name}.gz"))).unwrap();
+        fs::remove_file(self.path(name)).unwrap();
+    }
+
+    /// Waits until just these texts have come, and looks a little longer whether more come.
+    pub(super) async fn expect(&mut self, texts: &[&str]) {
+        self.fake.until("too few lines", |k| k.lines.len() >= texts.len()).await;
+        assert_eq!(
+            self.fake.with(|k| k.lines.iter().map(|l| l.text.clone()).collect::<Vec<_>>()),
+            texts
+        );
+    }
+
+    /// Waits until the reader has looked at everything and the collector has it all.
+    pub(super) async fn settled(&self) {
+        let wait = async {
+            loop {
+                let files = self.status().status().await;
+                if files.iter().all(|f| f.lag == 0) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap();
+    }
+}
+
+static CLOCK: AtomicU64 = AtomicU64::new(0);
+
+/// A line as the runtime writes it, each a nanosecond later than the one before.
+pub(super) fn cri(header: &str, text: &str) -> String {
+    let nanos = CLOCK.fetch_add(1, Ordering::Relaxed);
+    format!(
+        "2026-11-20T10:{:02}:{:02}.{:09}Z {header} {text}\n",
+        nanos / 60 % 60,
+        nanos % 60,
+        nanos
+    )
+}
+
+pub(super) fn append(path: &Path, text: &str) {
+    let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}

@@ -1,0 +1,302 @@
+//! A decoded log request, and which of its ranges continue what is committed. Pure.
+
+use std::collections::HashMap;
+
+use taffrail_model::limits::{
+    LABEL_NAME_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LINE_BYTES_MAX, METADATA_BYTES_MAX,
+    STREAM_LABELS_MAX,
+};
+use taffrail_model::record::Position;
+use taffrail_model::{LogEntry, SourceRange, StreamEntries};
+
+use super::refusal::Refusal;
+
+/// Lines that are committed together, with the range of the file that they are from, if any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPart {
+    /// What the lines cover, for batches of our agent.
+    pub range: Option<SourceRange>,
+    /// The lines.
+    pub streams: Vec<StreamEntries>,
+}
+
+/// What of a batch is new.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admitted {
+    /// Lines to store.
+    pub streams: Vec<StreamEntries>,
+    /// Positions to move, in this order.
+    pub ranges: Vec<SourceRange>,
+}
+
+impl Admitted {
+    /// Whether there is nothing to store and no position to move.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.ranges.is_empty()
+    }
+}
+
+/// How far one file is while a batch is looked at.
+struct Progress {
+    /// Before the batch; for the answer when it does not fit.
+    before: Position,
+    at: u64,
+    known: bool,
+    /// The range looked at last and whether it is new: several parts may share one.
+    last: Option<(u64, u64, bool)>,
+}
+
+/// Takes from a batch what is new: parts without a range, and ranges that continue the position of
+/// their file, given by `position`. Ranges that are committed already are left out.
+///
+/// # Errors
+/// The committed positions of all files of which a range neither continues nor repeats what is
+/// committed.
+pub fn admit(
+    parts: Vec<LogPart>,
+    mut position: impl FnMut(&str) -> Option<Position>,
+) -> Result<Admitted, Vec<Position>> {
+    let mut files: HashMap<String, Progress> = HashMap::new();
+    let mut admitted = Admitted::default();
+    let mut conflicts: Vec<Position> = Vec::new();
+    for part in parts {
+        let Some(range) = part.range else {
+            admitted.streams.extend(part.streams);
+            continue;
+        };
+        let file = files
+            .entry(range.source.clone())
+            .or_insert_with(|| Progress::new(&range, position(&range.source)));
+        match file.take(&range) {
+            Some(true) => {
+                admitted.streams.extend(part.streams);
+                if admitted.ranges.last() != Some(&range) {
+                    admitted.ranges.push(range);
+                }
+            }
+            Some(false) => {}
+            None if conflicts.contains(&file.before) => {}
+            None => conflicts.push(file.before.clone()),
+        }
+    }
+    admitted.streams.retain(|stream| !stream.entries.is_empty());
+    if conflicts.is_empty() { Ok(admitted) } else { Err(conflicts) }
+}
+
+/// As [`admit`] for a batch that was admitted before and is read again from the write-ahead log,
+/// whose earlier frames may have been lost to a damaged disk: what does not fit is kept too. The
+/// second value says how many ranges did not fit.
+pub fn admit_again(
+    parts: Vec<LogPart>,
+    mut position: impl FnMut(&str) -> Option<Position>,
+) -> (Admitted, usize) {
+    match admit(parts.clone(), &mut position) {
+        Ok(admitted) => (admitted, 0),
+        Err(conflicts) => {
+            let mut admitted = Admitted::default();
+            for part in parts {
+                admitted.streams.extend(part.streams);
+                admitted.ranges.extend(part.range);
+            }
+            admitted.streams.retain(|stream| !stream.entries.is_empty());
+            admitted.ranges.dedup();
+            (admitted, conflicts.len())
+        }
+    }
+}
+
+impl Progress {
+    fn new(range: &SourceRange, committed: Option<Position>) -> Self {
+        let known = committed.is_some();
+        let before = committed.unwrap_or_else(|| Position {
+            source: range.source.clone(),
+            committed: range.origin,
+            check: 0,
+        });
+        Self { at: before.committed, before, known, last: None }
+    }
+
+    /// Whether a range is new (`true`) or committed already; `None` when it is neither.
+    fn take(&mut self, range: &SourceRange) -> Option<bool> {
+        if let Some((begin, end, new)) = self.last
+            && (begin, end) == (range.begin, range.end)
+        {
+            return Some(new);
+        }
+        let new = range.begin == self.at && (range.end > self.at || !self.known);
+        if !new && (!self.known || range.end > self.at) {
+            return None;
+        }
+        if new {
+            self.at = range.end;
+            self.known = true;
+        }
+        self.last = Some((range.begin, range.end, new));
+        Some(new)
+    }
+}
+
+/// Checks the limits of a stream and its lines.
+///
+/// # Errors
+/// [`Refusal::Content`], naming the limit and what is over it.
+pub fn check_limits(stream: &StreamEntries) -> Result<(), Refusal> {
+    let refuse = |text: String| Err(Refusal::Content(text));
+    let labels = &stream.labels;
+    if labels.len() > STREAM_LABELS_MAX {
+        let count = labels.len();
+        return refuse(format!("a stream has {count} labels; limit {STREAM_LABELS_MAX}"));
+    }
+    for (name, value) in labels.iter() {
+        if !taffrail_model::labels::is_valid_name(name) || name.len() > LABEL_NAME_BYTES_MAX {
+            let start: String = name.chars().take(100).collect();
+            return refuse(format!(
+                "label name {start:?} is not [a-zA-Z_][a-zA-Z0-9_]* of at most \
+                 {LABEL_NAME_BYTES_MAX} bytes"
+            ));
+        }
+        if value.len() > LABEL_VALUE_BYTES_MAX {
+            let bytes = value.len();
+            return refuse(format!(
+                "the value of label {name} has {bytes} bytes; limit {LABEL_VALUE_BYTES_MAX}"
+            ));
+        }
+    }
+    for entry in &stream.entries {
+        check_entry(entry).map_err(|text| Refusal::Content(format!("stream {labels}: {text}")))?;
+    }
+    Ok(())
+}
+
+fn check_entry(entry: &LogEntry) -> Result<(), String> {
+    if entry.line.len() > LINE_BYTES_MAX {
+        return Err(format!("a line has {} bytes; limit {LINE_BYTES_MAX}", entry.line.len()));
+    }
+    let metadata: usize = entry.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if metadata > METADATA_BYTES_MAX {
+        return Err(format!(
+            "the metadata of a line has {metadata} bytes; limit {METADATA_BYTES_MAX}"
+        ));
+    }
+    Ok(())
+}
+
+/// Puts metadata into the order that the store wants: by name, each name once (the last one wins),
+/// no empty value.
+pub(super) fn sort_metadata(metadata: &mut Vec<(String, String)>) {
+    if metadata.is_empty() {
+        return;
+    }
+    metadata.reverse();
+    metadata.sort_by(|a, b| a.0.cmp(&b.0));
+    metadata.dedup_by(|later, kept| later.0 == kept.0);
+    metadata.retain(|(_, value)| !value.is_empty());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use taffrail_model::{Labels, Level};
+
+    fn part(source: &str, begin: u64, end: u64, lines: usize) -> LogPart {
+        let entry = LogEntry { ts: 0, line: "x".into(), level: Level::Unknown, metadata: vec![] };
+        let streams =
+            vec![StreamEntries { labels: Labels::default(), entries: vec![entry; lines] }];
+        let source = source.to_owned();
+        LogPart { range: Some(SourceRange { source, begin, end, origin: 0, check: end }), streams }
+    }
+
+    fn at(committed: u64) -> impl FnMut(&str) -> Option<Position> {
+        move |source| {
+            (committed > 0).then(|| Position { source: source.into(), committed, check: 7 })
+        }
+    }
+
+    #[test]
+    fn ranges_continue_repeat_or_conflict() {
+        // (position, ranges, lines admitted or None for a conflict)
+        let cases: [(u64, &[(u64, u64)], Option<usize>); 12] = [
+            (0, &[(0, 10)], Some(1)),
+            (0, &[(0, 0)], Some(1)),
+            (0, &[(5, 10)], None),
+            (10, &[(10, 20)], Some(1)),
+            (10, &[(0, 10)], Some(0)),
+            (10, &[(0, 5), (5, 10), (10, 15)], Some(1)),
+            (10, &[(10, 20), (20, 30)], Some(2)),
+            (10, &[(10, 20), (10, 20)], Some(2)),
+            (20, &[(10, 20), (10, 20)], Some(0)),
+            (10, &[(5, 15)], None),
+            (10, &[(11, 15)], None),
+            (10, &[(10, 20), (30, 40)], None),
+        ];
+        for (position, ranges, expected) in cases {
+            let parts = ranges.iter().map(|&(begin, end)| part("f", begin, end, 1)).collect();
+            let lines = admit(parts, at(position)).ok().map(|admitted| admitted.streams.len());
+            assert_eq!(lines, expected, "at {position}: {ranges:?}");
+        }
+    }
+
+    #[test]
+    fn a_conflict_names_each_file_once_with_its_committed_position() {
+        let parts = vec![
+            part("a", 10, 20, 1),
+            part("b", 99, 100, 1),
+            part("a", 20, 30, 1),
+            part("b", 100, 101, 1),
+        ];
+        let conflicts = admit(parts, at(10)).unwrap_err();
+        assert_eq!(conflicts, [Position { source: "b".into(), committed: 10, check: 7 }]);
+        let unknown = admit(vec![part("c", 5, 6, 1)], at(0)).unwrap_err();
+        assert_eq!((unknown[0].committed, unknown[0].check), (0, 0));
+    }
+
+    #[test]
+    fn an_origin_counts_only_for_unknown_files() {
+        let mut started_late = part("f", 100, 110, 1);
+        started_late.range.as_mut().unwrap().origin = 100;
+        assert!(admit(vec![started_late.clone()], at(0)).is_ok());
+        assert!(admit(vec![started_late], at(50)).is_err());
+    }
+
+    #[test]
+    fn an_empty_part_moves_the_position() {
+        let admitted = admit(vec![part("f", 10, 20, 0)], at(10)).unwrap();
+        assert!(admitted.streams.is_empty() && admitted.ranges.len() == 1);
+    }
+
+    #[test]
+    fn metadata_is_sorted_and_unique() {
+        let mut metadata: Vec<(String, String)> = [("b", "1"), ("a", "x"), ("b", "2"), ("c", "")]
+            .map(|(n, v)| (n.into(), v.into()))
+            .into();
+        sort_metadata(&mut metadata);
+        assert_eq!(metadata, [("a".into(), "x".into()), ("b".into(), "2".into())]);
+    }
+
+    proptest! {
+        /// Whatever is cut out of a file and sent, however often: each byte is admitted once.
+        #[test]
+        fn bytes_are_admitted_once(
+            sends in prop::collection::vec((0_u64..30, 1_u64..10, 1_usize..4), 1..40),
+        ) {
+            let mut committed = 0;
+            for (begin, bytes, parts) in sends {
+                let batch: Vec<LogPart> = (0..parts as u64)
+                    .map(|n| part("f", begin + n * bytes, begin + (n + 1) * bytes, 1))
+                    .collect();
+                match admit(batch, at(committed)) {
+                    Ok(admitted) => {
+                        for range in &admitted.ranges {
+                            prop_assert_eq!(range.begin, committed);
+                            committed = range.end;
+                        }
+                        prop_assert!(committed >= begin + bytes * parts as u64);
+                    }
+                    Err(conflicts) => prop_assert_eq!(conflicts[0].committed, committed),
+                }
+            }
+        }
+    }
+}

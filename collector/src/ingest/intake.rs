@@ -1,0 +1,221 @@
+//! From a decoded request to an acknowledgement: the order of things that makes delivery exact.
+//!
+//! Under one lock a store: ranges are checked against the positions of everything applied so far, the
+//! request is appended to the write-ahead log, and applied to the store. So frames, positions and
+//! what readers see have one order. Outside the lock the request waits until its frame survives a
+//! power cut, and only then is it answered. An answer that tells of committed positions, or that a
+//! batch was there already, waits for the frames that it rests on.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context;
+use taffrail_kit::journal::Journal;
+use taffrail_model::record::Position;
+
+use super::batch::{LogPart, admit, admit_again};
+use super::decode;
+use super::refusal::Refusal;
+use crate::logs::{LogStore, LogStoreConfig};
+use crate::metrics::{MetricStore, MetricStoreConfig};
+use crate::wal::{self, Received};
+
+/// What waits for the disk: the frame to wait for, and what to answer then.
+#[derive(Debug)]
+pub struct Pending<T> {
+    /// Number of the frame; all before it count too.
+    pub seq: u64,
+    /// The answer.
+    pub answer: Result<T, Refusal>,
+}
+
+/// What was stored of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Lines or samples that are new.
+    pub items: u64,
+    /// Samples that were refused while the rest was stored.
+    pub rejected: u64,
+    /// Why they were refused.
+    pub reason: String,
+}
+
+/// The log store and its write-ahead log.
+pub struct LogIntake {
+    /// The store.
+    pub store: Arc<LogStore>,
+    /// Its write-ahead log.
+    pub wal: Journal,
+    order: Mutex<()>,
+}
+
+impl LogIntake {
+    /// Opens store and log, and applies to the store what only the log holds.
+    ///
+    /// # Errors
+    /// When either cannot be opened, or the store cannot be written.
+    pub fn open(config: LogStoreConfig, wal_dir: &Path) -> anyhow::Result<Self> {
+        let opened = LogStore::open(config).context("open the log store")?;
+        let wal = wal::open(wal_dir, "logs", opened.replay_from)
+            .context("open the write-ahead log of the log store")?;
+        let intake = Self { store: opened.store, wal, order: Mutex::new(()) };
+        intake.replay(opened.replay_from)?;
+        Ok(intake)
+    }
+
+    fn replay(&self, from: u64) -> anyhow::Result<()> {
+        let mut frames = 0_u64;
+        for frame in self.wal.read_from(from) {
+            let Some((seq, payload)) = readable("logs", frame) else { continue };
+            let parts = match parse(&payload).and_then(|received| decode::logs(&received)) {
+                Ok(parts) => parts,
+                Err(error) => {
+                    tracing::error!(wal = "logs", seq, %error, "a frame cannot be decoded");
+                    Vec::new()
+                }
+            };
+            let (admitted, misfits) = admit_again(parts, |source| self.store.position(source));
+            if misfits > 0 {
+                tracing::error!(wal = "logs", seq, misfits, "a frame does not continue its files");
+            }
+            self.store.apply(seq, admitted.streams, &admitted.ranges);
+            if self.store.is_full() {
+                self.store.flush().context("write the log store during replay")?;
+            }
+            frames += 1;
+        }
+        tracing::info!(wal = "logs", from, frames, "replayed");
+        Ok(())
+    }
+
+    fn in_order(&self) -> MutexGuard<'_, ()> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores what is new of a batch. Blocks for as long as a write into the page cache takes.
+    ///
+    /// # Errors
+    /// When nothing could be stored; nothing has changed then.
+    pub fn commit(
+        &self,
+        received: &Received<'_>,
+        parts: Vec<LogPart>,
+    ) -> Result<Pending<Stored>, Refusal> {
+        let _order = self.in_order();
+        let admitted = match admit(parts, |source| self.store.position(source)) {
+            Ok(admitted) => admitted,
+            Err(positions) => {
+                let answer = Err(Refusal::Conflict(positions));
+                return Ok(Pending { seq: self.wal.last_seq(), answer });
+            }
+        };
+        if admitted.is_empty() {
+            return Ok(Pending { seq: self.wal.last_seq(), answer: Ok(Stored::default()) });
+        }
+        let lines = admitted.streams.iter().map(|stream| stream.entries.len() as u64).sum();
+        let seq = received.append_to(&self.wal)?;
+        self.store.apply(seq, admitted.streams, &admitted.ranges);
+        Ok(Pending { seq, answer: Ok(Stored { items: lines, ..Stored::default() }) })
+    }
+
+    /// The positions of all files whose identity begins with `prefix`, once they are durable.
+    ///
+    /// # Errors
+    /// When they never will be.
+    pub async fn positions(&self, prefix: &str) -> Result<Vec<Position>, Refusal> {
+        let (seq, positions) = {
+            let _order = self.in_order();
+            (self.wal.last_seq(), self.store.positions(prefix))
+        };
+        self.wal.durable(seq).await?;
+        Ok(positions)
+    }
+}
+
+/// The metric store and its write-ahead log.
+pub struct MetricIntake {
+    /// The store.
+    pub store: Arc<MetricStore>,
+    /// Its write-ahead log.
+    pub wal: Journal,
+    order: Mutex<()>,
+}
+
+impl MetricIntake {
+    /// Opens store and log, and applies to the store what only the log holds.
+    ///
+    /// # Errors
+    /// When either cannot be opened, or the store cannot be written.
+    pub fn open(config: MetricStoreConfig, wal_dir: &Path) -> anyhow::Result<Self> {
+        let opened = MetricStore::open(config).context("open the metric store")?;
+        let wal = wal::open(wal_dir, "metrics", opened.replay_from)
+            .context("open the write-ahead log of the metric store")?;
+        let intake = Self { store: opened.store, wal, order: Mutex::new(()) };
+        intake.replay(opened.replay_from)?;
+        Ok(intake)
+    }
+
+    fn replay(&self, from: u64) -> anyhow::Result<()> {
+        let mut frames = 0_u64;
+        for frame in self.wal.read_from(from) {
+            let Some((seq, payload)) = readable("metrics", frame) else { continue };
+            match parse(&payload).and_then(|received| decode::metrics(&received)) {
+                Ok(decoded) => {
+                    self.store.apply(seq, &decoded.series);
+                }
+                Err(error) => {
+                    tracing::error!(wal = "metrics", seq, %error, "a frame cannot be decoded");
+                }
+            }
+            frames += 1;
+        }
+        self.store.tick().context("write the metric store after replay")?;
+        tracing::info!(wal = "metrics", from, frames, "replayed");
+        Ok(())
+    }
+
+    /// Stores the samples of a request. Blocks for as long as a write into the page cache takes.
+    ///
+    /// # Errors
+    /// When nothing could be stored; nothing has changed then.
+    pub fn commit(&self, received: &Received<'_>) -> Result<Pending<Stored>, Refusal> {
+        let decoded = decode::metrics(received)?;
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        if decoded.series.is_empty() {
+            let stored = Stored { items: 0, rejected: decoded.rejected, reason: decoded.reason };
+            return Ok(Pending { seq: self.wal.last_seq(), answer: Ok(stored) });
+        }
+        let seq = received.append_to(&self.wal)?;
+        let applied = self.store.apply(seq, &decoded.series);
+        let mut reasons = Vec::from_iter((!decoded.reason.is_empty()).then_some(decoded.reason));
+        let mut rejected = decoded.rejected;
+        let refused = [
+            (applied.too_old, "are too old"),
+            (applied.too_new, "are ahead of the clock"),
+            (applied.over_limit, "are of new series beyond the limit"),
+        ];
+        for (samples, why) in refused.into_iter().filter(|(samples, _)| *samples > 0) {
+            rejected += samples;
+            reasons.push(format!("{samples} samples {why}"));
+        }
+        let stored = Stored { items: applied.accepted, rejected, reason: reasons.join("; ") };
+        Ok(Pending { seq, answer: Ok(stored) })
+    }
+}
+
+type ReadFrame = Result<taffrail_kit::journal::Frame, taffrail_kit::journal::Error>;
+
+/// A frame for replay; what cannot be read is reported and left out.
+fn readable(wal: &str, frame: ReadFrame) -> Option<(u64, Vec<u8>)> {
+    match frame {
+        Ok(frame) => Some((frame.seq, frame.payload)),
+        Err(error) => {
+            tracing::error!(wal, %error, "acknowledged frames cannot be read");
+            None
+        }
+    }
+}
+
+fn parse(payload: &[u8]) -> Result<Received<'_>, Refusal> {
+    Received::parse(payload).map_err(|error| Refusal::Content(error.to_string()))
+}

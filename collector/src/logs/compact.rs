@@ -1,0 +1,237 @@
+//! Merging small segments of a day: fewer files, fuller blocks, better compression.
+//!
+//! Segments fall into classes by size, each [`FAN_IN`] times the one before. [`FAN_IN`] neighbours in
+//! the order of arrival that are all of a class or below become one. Only neighbours are merged, and
+//! the new segment takes the place of the first, so rows of the same time keep their order.
+//!
+//! Readers go on with the old segments until the manifest names the new one. A segment in which
+//! anything was found damaged is left as it is.
+
+use std::ops::{ControlFlow, Range};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+
+use taffrail_model::TimeRange;
+use taffrail_query::source::{Cancel, Direction, ScanStats, SourceError};
+
+use super::filter::Filter;
+use super::flush::remove;
+use super::memtable::is_full;
+use super::merge::{Place, PrunedSegment, Reader, Unit};
+use super::need::Need;
+use super::rows::Rows;
+use super::segment::Segment;
+use super::segment_writer::{self, SegmentWriter};
+use super::{Error, LogStore, files};
+
+/// How many segments become one.
+const FAN_IN: usize = 8;
+/// Text of a segment of the lowest class, at most, in bytes.
+const LOWEST_BYTES: u64 = 4 << 20;
+/// Classes that are merged: up to 4, 32 and 256 MiB of text become up to 2 GiB.
+const CLASSES: u32 = 3;
+/// A tenth smaller than level 1 for three times the time; these bytes are read for weeks.
+const ZSTD_LEVEL: i32 = 6;
+
+impl LogStore {
+    /// Merges one group of small segments, if there is one; whether there was. Takes seconds for each
+    /// hundred megabytes: to be called on a thread of its own. Flushes go on meanwhile.
+    ///
+    /// # Errors
+    /// When a file cannot be written. Nothing has changed then.
+    pub fn compact(&self) -> Result<bool, Error> {
+        let _one_at_a_time = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+        let segments = Arc::clone(&self.state().segments);
+        choose(&segments).map_or(Ok(false), |group| self.compact_group(&group))
+    }
+
+    /// Puts one segment in place of neighbours of one day.
+    fn compact_group(&self, group: &[Arc<Segment>]) -> Result<bool, Error> {
+        let Some(merged) = self.merge(group)? else { return Ok(false) };
+        let mut keeper = self.keeper();
+        // A flush may have added segments, and retention may have removed some, meanwhile.
+        let current = Arc::clone(&self.state().segments);
+        let is_input =
+            |segment: &Arc<Segment>| group.iter().any(|input| Arc::ptr_eq(input, segment));
+        if current.iter().filter(|segment| is_input(segment)).count() < group.len() {
+            remove(&merged);
+            return Ok(true);
+        }
+        let at = current.iter().position(is_input).unwrap_or(current.len());
+        let mut replaced: Vec<Arc<Segment>> =
+            current.iter().filter(|segment| !is_input(segment)).cloned().collect();
+        replaced.insert(at, Arc::new(merged));
+        self.replace_segments(&mut keeper, replaced)?;
+        self.counters.compactions.fetch_add(1, Relaxed);
+        group.iter().for_each(|segment| remove(segment));
+        Ok(true)
+    }
+
+    /// Merges all segments of each day, whatever their size.
+    #[cfg(test)]
+    pub(super) fn compact_all(&self) -> Result<(), Error> {
+        let segments = Arc::clone(&self.state().segments);
+        let mut days: Vec<i32> = segments.iter().map(|segment| segment.meta().day).collect();
+        days.sort_unstable();
+        days.dedup();
+        for day in days {
+            let of_day = segments.iter().filter(|segment| segment.meta().day == day);
+            self.compact_group(&of_day.cloned().collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
+    /// One segment of all rows of a group; none if a block cannot be read.
+    pub(super) fn merge(&self, group: &[Arc<Segment>]) -> Result<Option<Segment>, Error> {
+        let Some(meta) = group.first().map(|segment| segment.meta()) else { return Ok(None) };
+        let number = self.keeper().take_number();
+        let dir = self.segments_dir().join(segment_writer::name(meta.day, number));
+        let text_bytes: u64 = group.iter().map(|segment| segment.meta().text_bytes).sum();
+        let text_bytes = usize::try_from(text_bytes).unwrap_or(usize::MAX);
+        let mut writer =
+            SegmentWriter::create(dir.clone(), meta.day, meta.order, ZSTD_LEVEL, text_bytes)?;
+        for stream in streams_of(group) {
+            self.merge_stream(stream, group, &mut writer)?;
+        }
+        if group.iter().any(|segment| segment.is_damaged()) {
+            drop(writer);
+            std::fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))?;
+            return Ok(None);
+        }
+        let merged = writer.finish()?;
+        files::sync_dir(&self.segments_dir())?;
+        Ok(Some(merged))
+    }
+
+    /// The rows of one stream in order, cut into blocks anew.
+    fn merge_stream(
+        &self,
+        stream: u32,
+        group: &[Arc<Segment>],
+        writer: &mut SegmentWriter,
+    ) -> Result<(), Error> {
+        let mut block = Rows::default();
+        let mut result = Ok(());
+        let merged = each_row(stream, group, &mut |rows, row| {
+            if is_full(&block, rows.line(row).len(), self.config.block_bytes) {
+                result = writer.add(stream, &block);
+                block.clear();
+                if result.is_err() {
+                    return ControlFlow::Break(());
+                }
+            }
+            block.push_from(rows, row);
+            ControlFlow::Continue(())
+        });
+        result?;
+        merged.map_err(|error| Error::Io {
+            path: self.segments_dir(),
+            doing: "merge segments of",
+            source: std::io::Error::other(error),
+        })?;
+        if block.len() > 0 { writer.add(stream, &block) } else { Ok(()) }
+    }
+}
+
+/// Gives all rows of a stream in the order of (time, position).
+fn each_row(
+    stream: u32,
+    group: &[Arc<Segment>],
+    each: &mut dyn FnMut(&Rows, usize) -> ControlFlow<()>,
+) -> Result<(), SourceError> {
+    let mut units = Vec::new();
+    for (place, segment) in group.iter().enumerate() {
+        for number in segment.blocks_of(stream) {
+            let header = &segment.headers()[number];
+            units.push(Unit {
+                stream: 0,
+                fingerprint: 0,
+                first: header.first,
+                last: header.last,
+                order: segment.meta().order,
+                number: number as u32,
+                place: Place::Disk(place),
+            });
+        }
+    }
+    let cancel = Cancel::new();
+    let everything = TimeRange::ALL;
+    let mut reader = Reader {
+        segments: group.iter().map(|segment| PrunedSegment::new(Arc::clone(segment))).collect(),
+        need: Need::Nothing,
+        filter: Filter::everything(),
+        range: everything,
+        cancel: &cancel,
+        stats: ScanStats::default(),
+    };
+    reader.in_order(&units, Direction::Forward, None, &mut |_, rows, row| each(rows, row))
+}
+
+fn streams_of(group: &[Arc<Segment>]) -> Vec<u32> {
+    let headers = group.iter().flat_map(|segment| segment.headers());
+    let mut streams: Vec<u32> = headers.map(|header| header.stream).collect();
+    streams.sort_unstable();
+    streams.dedup();
+    streams
+}
+
+/// The first group worth merging: neighbours within a day, of the lowest class that has enough.
+fn choose(segments: &[Arc<Segment>]) -> Option<Vec<Arc<Segment>>> {
+    let mut days: Vec<i32> = segments.iter().map(|segment| segment.meta().day).collect();
+    days.sort_unstable();
+    days.dedup();
+    for day in days.into_iter().rev() {
+        let of_day: Vec<&Arc<Segment>> =
+            segments.iter().filter(|segment| segment.meta().day == day).collect();
+        let classes: Vec<u32> = of_day
+            .iter()
+            .map(
+                |segment| {
+                    if segment.is_damaged() { u32::MAX } else { class(segment.meta().text_bytes) }
+                },
+            )
+            .collect();
+        if let Some(range) = neighbours(&classes) {
+            return Some(of_day[range].iter().map(|&segment| Arc::clone(segment)).collect());
+        }
+    }
+    None
+}
+
+fn class(text_bytes: u64) -> u32 {
+    let lowest = text_bytes.div_ceil(LOWEST_BYTES).max(1);
+    lowest.next_power_of_two().ilog2().div_ceil(FAN_IN.ilog2())
+}
+
+/// The first [`FAN_IN`] neighbours of a class or below, for the lowest class that has them.
+fn neighbours(classes: &[u32]) -> Option<Range<usize>> {
+    (0..CLASSES).find_map(|highest| {
+        let windows = classes.windows(FAN_IN);
+        let at = windows.into_iter().position(|w| w.iter().all(|&class| class <= highest))?;
+        Some(at..at + FAN_IN)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_by_size() {
+        let mib = 1 << 20;
+        let cases =
+            [(0, 0), (4 * mib, 0), (4 * mib + 1, 1), (32 * mib, 1), (33 * mib, 2), (257 * mib, 3)];
+        for (bytes, expected) in cases {
+            assert_eq!(class(bytes), expected, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn neighbours_of_the_lowest_class() {
+        assert_eq!(neighbours(&[0; 7]), None);
+        assert_eq!(neighbours(&[1, 1, 0, 0, 0, 0, 0, 0, 0, 0]), Some(2..10));
+        assert_eq!(neighbours(&[1, 0, 0, 0, 1, 0, 0, 0, 0]), Some(0..8));
+        assert_eq!(neighbours(&[0, 0, 0, 0, u32::MAX, 0, 0, 0, 0]), None);
+        assert_eq!(neighbours(&[3; 9]), None);
+    }
+}

@@ -1,0 +1,253 @@
+//! From memtable to segments: freeze, write, name, swap. And removal by age.
+//!
+//! The order is what makes it safe: (1) the active memtable is frozen and a new one takes its place;
+//! (2) its rows become one segment for each UTC day, synced; (3) new streams are appended to the
+//! table of streams, synced; (4) the manifest names all that, with the positions as of the last
+//! frozen frame; (5) readers get the segments in place of the frozen memtable. A failure before (4)
+//! leaves everything as it was: the frozen memtable stays readable and is tried again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+
+use taffrail_model::{Nanos, time::utc_day};
+
+use super::manifest::{self, Manifest};
+use super::memtable::{Chunk, Memtable, is_full};
+use super::rows::Rows;
+use super::segment::Segment;
+use super::segment_writer::{self, SegmentWriter};
+use super::{Error, Frozen, Keeper, LogStore, files};
+
+/// Fast, and within a quarter of the best; compaction does better.
+const ZSTD_LEVEL: i32 = 1;
+
+impl LogStore {
+    /// Writes the memtable to segments now and waits until they are durable. For the end of the
+    /// process, and tests.
+    ///
+    /// # Errors
+    /// When a file cannot be written. Nothing is lost: the lines stay in memory and in the
+    /// write-ahead log, and the next call tries again.
+    pub fn flush(&self) -> Result<(), Error> {
+        let mut keeper = self.keeper();
+        // What an earlier attempt could not write, then what has come since.
+        self.write_frozen(&mut keeper)?;
+        self.freeze();
+        self.write_frozen(&mut keeper)
+    }
+
+    /// Writes the memtable if it is big or old enough, and removes segments that are past retention.
+    /// To be called every second or so, on a thread that may block. Whether anything was done.
+    ///
+    /// # Errors
+    /// As [`LogStore::flush`].
+    pub fn tick(&self) -> Result<bool, Error> {
+        let due = {
+            let state = self.state();
+            let old =
+                state.active.since().is_some_and(|at| at.elapsed() >= self.config.flush_after);
+            state.frozen.is_some() || old || state.active.bytes() >= self.config.memtable_bytes
+        };
+        if due {
+            self.flush()?;
+        }
+        let expired = self.expire(taffrail_kit::clock::unix_nanos())?;
+        Ok(due || expired)
+    }
+
+    /// Puts an empty memtable in place of the active one, unless there is nothing to write or one is
+    /// frozen already.
+    pub(super) fn freeze(&self) {
+        let mut state = self.state();
+        if state.frozen.is_some() || state.active.first_seq().is_none() {
+            return;
+        }
+        let empty = Memtable::new(self.config.block_bytes);
+        let table = std::mem::replace(&mut state.active, empty);
+        state.frozen = Some(Arc::new(Frozen { table, end_seq: state.next_seq }));
+    }
+
+    pub(super) fn write_frozen(&self, keeper: &mut Keeper) -> Result<(), Error> {
+        let Some(frozen) = self.state().frozen.clone() else { return Ok(()) };
+        let written = self.write_segments(keeper, &frozen.table);
+        let written =
+            written.and_then(|new| self.name_segments(keeper, &frozen, &new).map(|()| new));
+        let new = written.inspect_err(|_| {
+            self.counters.flush_failures.fetch_add(1, Relaxed);
+        })?;
+        let mut state = self.state();
+        let mut segments = state.segments.to_vec();
+        segments.extend(new.into_iter().map(Arc::new));
+        state.segments = Arc::new(segments);
+        state.durable.extend(frozen.table.positions().clone());
+        state.frozen = None;
+        drop(state);
+        self.counters.flushes.fetch_add(1, Relaxed);
+        self.room.notify_all();
+        Ok(())
+    }
+
+    /// One segment for each day, synced.
+    pub(super) fn write_segments(
+        &self,
+        keeper: &mut Keeper,
+        table: &Memtable,
+    ) -> Result<Vec<Segment>, Error> {
+        let sorted: Vec<Sorted<'_>> =
+            table.streams().into_iter().map(|s| Sorted::new(s, table.chunks(s))).collect();
+        let days: BTreeSet<i32> = sorted.iter().flat_map(Sorted::days).collect();
+        let mut segments = Vec::new();
+        for day in days {
+            let number = keeper.take_number();
+            let dir = self.segments_dir().join(segment_writer::name(day, number));
+            let mut writer =
+                SegmentWriter::create(dir, day, number, ZSTD_LEVEL, self.config.memtable_bytes)?;
+            for stream in &sorted {
+                stream.write_day(day, self.config.block_bytes, &mut writer)?;
+            }
+            segments.push(writer.finish()?);
+        }
+        files::sync_dir(&self.segments_dir())?;
+        Ok(segments)
+    }
+
+    /// Makes the new segments count.
+    pub(super) fn name_segments(
+        &self,
+        keeper: &mut Keeper,
+        frozen: &Frozen,
+        new: &[Segment],
+    ) -> Result<(), Error> {
+        let unsaved = {
+            let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
+            streams.starting_at(keeper.streams.count())
+        };
+        let (streams_bytes, streams_count) = keeper.streams.append(&unsaved)?;
+        let mut manifest = keeper.manifest.clone();
+        manifest.streams_bytes = streams_bytes;
+        manifest.streams_count = streams_count;
+        manifest.replay_from = frozen.end_seq;
+        manifest.segments.extend(new.iter().map(|segment| segment.name().to_owned()));
+        manifest.positions.extend(frozen.table.positions().clone());
+        self.write_manifest(keeper, manifest)
+    }
+
+    /// Replaces the manifest on disk and, when that has worked, in memory.
+    pub(super) fn write_manifest(
+        &self,
+        keeper: &mut Keeper,
+        mut manifest: Manifest,
+    ) -> Result<(), Error> {
+        manifest.next_segment = keeper.next_segment;
+        manifest::write(&self.config.dir, &manifest)?;
+        keeper.manifest = manifest;
+        Ok(())
+    }
+
+    /// Removes the segments whose newest line is past retention.
+    fn expire(&self, now: Nanos) -> Result<bool, Error> {
+        let Some(retention) = self.config.retention else { return Ok(false) };
+        let oldest = now.saturating_sub(i64::try_from(retention.as_nanos()).unwrap_or(i64::MAX));
+        let is_expired = |segment: &Arc<Segment>| segment.meta().last < oldest;
+        if !self.state().segments.iter().any(is_expired) {
+            return Ok(false);
+        }
+        let mut keeper = self.keeper();
+        let segments = Arc::clone(&self.state().segments);
+        let (expired, kept): (Vec<_>, Vec<_>) = segments.iter().cloned().partition(is_expired);
+        self.replace_segments(&mut keeper, kept)?;
+        self.counters.expired.fetch_add(expired.len() as u64, Relaxed);
+        expired.iter().for_each(|segment| remove(segment));
+        Ok(true)
+    }
+
+    /// Makes these segments all that count. The keeper is held since they were chosen.
+    pub(super) fn replace_segments(
+        &self,
+        keeper: &mut Keeper,
+        segments: Vec<Arc<Segment>>,
+    ) -> Result<(), Error> {
+        let mut manifest = keeper.manifest.clone();
+        manifest.segments = segments.iter().map(|segment| segment.name().to_owned()).collect();
+        self.write_manifest(keeper, manifest)?;
+        self.state().segments = Arc::new(segments);
+        Ok(())
+    }
+}
+
+impl Keeper {
+    /// A number for a new segment.
+    pub(super) fn take_number(&mut self) -> u64 {
+        let number = self.next_segment;
+        self.next_segment += 1;
+        number
+    }
+}
+
+/// Removes the folder of a segment that counts no more. Readers that still have it open go on; what
+/// cannot be removed now is removed as an orphan when the store is opened next.
+pub(super) fn remove(segment: &Segment) {
+    if let Err(error) = std::fs::remove_dir_all(segment.dir()) {
+        let dir = segment.dir().display();
+        tracing::warn!(%dir, %error, "segment is not removed, the next start tries again");
+    }
+}
+
+/// The rows of one stream in the order of (time, arrival).
+struct Sorted<'t> {
+    stream: u32,
+    chunks: &'t [Arc<Chunk>],
+    /// Chunk and row of each.
+    order: Vec<(u32, u32)>,
+    /// Day -> its rows in the order.
+    days: BTreeMap<i32, Range<usize>>,
+}
+
+impl<'t> Sorted<'t> {
+    fn new(stream: u32, chunks: &'t [Arc<Chunk>]) -> Self {
+        let mut order = Vec::with_capacity(chunks.iter().map(|c| c.rows.len()).sum());
+        for (number, chunk) in chunks.iter().enumerate() {
+            order.extend((0..chunk.rows.len()).map(|row| (number as u32, row as u32)));
+        }
+        let ts = |&(chunk, row): &(u32, u32)| chunks[chunk as usize].rows.ts[row as usize];
+        if !order.is_sorted_by_key(ts) {
+            order.sort_by_key(ts);
+        }
+        let mut days: BTreeMap<i32, Range<usize>> = BTreeMap::new();
+        let mut start = 0;
+        while let Some(day) = order.get(start).map(|at| utc_day(ts(at))) {
+            let count = order[start..].partition_point(|at| utc_day(ts(at)) == day);
+            days.insert(day, start..start + count);
+            start += count;
+        }
+        Self { stream, chunks, order, days }
+    }
+
+    fn days(&self) -> impl Iterator<Item = i32> {
+        self.days.keys().copied()
+    }
+
+    /// Cuts the rows of a day into blocks.
+    fn write_day(
+        &self,
+        day: i32,
+        block_bytes: usize,
+        writer: &mut SegmentWriter,
+    ) -> Result<(), Error> {
+        let Some(range) = self.days.get(&day) else { return Ok(()) };
+        let mut block = Rows::default();
+        for &(chunk, row) in &self.order[range.clone()] {
+            let rows = &self.chunks[chunk as usize].rows;
+            let row = row as usize;
+            if is_full(&block, rows.line(row).len(), block_bytes) {
+                writer.add(self.stream, &block)?;
+                block.clear();
+            }
+            block.push_from(rows, row);
+        }
+        if block.len() > 0 { writer.add(self.stream, &block) } else { Ok(()) }
+    }
+}

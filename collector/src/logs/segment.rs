@@ -1,0 +1,297 @@
+//! A segment: the blocks of one UTC day that one flush or one compaction wrote, and their index.
+//!
+//! ```text
+//! segments/2026-11-20-00000007/
+//!   blocks         magic "TFLB", format u32, then the payloads (see `block`)
+//!   headers        one header a block, sorted by (stream, time)
+//!   prints         fingerprint postings (see `prints`)
+//!   words/         the dictionary (see `words`)
+//!   segment.json   checked; format, counts, first and last time, length and checksum of each file
+//! ```
+//! A segment never changes once the manifest names it. Headers are read and checked when it is
+//! opened and stay in memory (about 100 bytes for each 256 KiB of text); the index is opened and
+//! checked at its first use; each block has its own checksums.
+//!
+//! An index that is damaged costs time, not lines: its segment is scanned without it. A damaged block
+//! is left out of the answer, counted and reported.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+use taffrail_model::Nanos;
+
+use super::block::{self, HEADER_BYTES, Header};
+use super::block_set::BlockSet;
+use super::need::Need;
+use super::prints::Prints;
+use super::rows::Rows;
+use super::words::Words;
+use super::{Error, FORMAT, files};
+
+/// Names of the files of a segment.
+pub(super) const BLOCKS: &str = "blocks";
+pub(super) const HEADERS: &str = "headers";
+pub(super) const PRINTS: &str = "prints";
+pub(super) const WORDS: &str = "words";
+pub(super) const META: &str = "segment.json";
+/// Begins the file of blocks, before its format.
+pub(super) const BLOCKS_MAGIC: &[u8; 4] = b"TFLB";
+
+/// Below so many candidates a walk through the dictionary costs more than it saves.
+const WALK_BLOCKS_MIN: u32 = 3;
+
+/// What is written about a segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Meta {
+    /// The format of the segment's files.
+    pub(super) format: u32,
+    /// The UTC day of its rows, in days since the epoch.
+    pub(super) day: i32,
+    /// Its place in the order of arrival.
+    pub(super) order: u64,
+    /// How many rows it has.
+    pub(super) rows: u64,
+    /// Bytes of text, with separators.
+    pub(super) text_bytes: u64,
+    /// Time of its first row.
+    pub(super) first: Nanos,
+    /// Time of its last row.
+    pub(super) last: Nanos,
+    /// Its files, by path within the folder.
+    pub(super) files: Vec<FileMeta>,
+}
+
+/// Length and checksum of one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FileMeta {
+    /// Path within the segment's folder.
+    pub(super) name: String,
+    /// Length in bytes.
+    pub(super) bytes: u64,
+    /// Checksum of the whole file.
+    pub(super) crc: u32,
+}
+
+/// An open segment.
+pub(super) struct Segment {
+    dir: PathBuf,
+    name: String,
+    meta: Meta,
+    headers: Vec<Header>,
+    /// Which blocks no fragment can rule out.
+    opaque: BlockSet,
+    blocks: File,
+    index: OnceLock<Option<Index>>,
+    reported: AtomicBool,
+}
+
+struct Index {
+    words: Words,
+    prints: Prints,
+}
+
+impl Segment {
+    /// Opens a segment that lies whole on disk.
+    pub(super) fn open(dir: &Path) -> Result<Self, Error> {
+        let damaged = |what: &str| Error::Damaged { path: dir.to_owned(), what: what.into() };
+        let text =
+            files::read_checked(&dir.join(META))?.ok_or_else(|| damaged("no segment.json"))?;
+        let meta: Meta =
+            serde_json::from_str(&text).map_err(|error| damaged(&error.to_string()))?;
+        if meta.format != FORMAT {
+            return Err(Error::Format { path: dir.into(), found: meta.format, known: FORMAT });
+        }
+        for file in &meta.files {
+            let path = dir.join(&file.name);
+            let bytes = std::fs::metadata(&path).map_err(Error::io("look at", &path))?.len();
+            if bytes != file.bytes {
+                return Err(Error::Damaged { path, what: "length".into() });
+            }
+        }
+        let headers = read_headers(dir, &meta)?;
+        let mut opaque = BlockSet::none(headers.len() as u32);
+        for (number, _) in headers.iter().enumerate().filter(|(_, header)| header.is_opaque()) {
+            opaque.insert(number as u32);
+        }
+        let path = dir.join(BLOCKS);
+        let blocks = File::open(&path).map_err(Error::io("open", &path))?;
+        let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(Self {
+            dir: dir.to_owned(),
+            name,
+            meta,
+            headers,
+            opaque,
+            blocks,
+            index: OnceLock::new(),
+            reported: AtomicBool::new(false),
+        })
+    }
+
+    /// The name of its folder.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its folder.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What is written about it.
+    pub(super) fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// Bytes of all its files.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.meta.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// The headers of its blocks, sorted by stream and time.
+    pub(super) fn headers(&self) -> &[Header] {
+        &self.headers
+    }
+
+    /// The blocks of one stream.
+    pub(super) fn blocks_of(&self, stream: u32) -> Range<usize> {
+        let start = self.headers.partition_point(|header| header.stream < stream);
+        let count = self.headers[start..].partition_point(|header| header.stream == stream);
+        start..start + count
+    }
+
+    /// The rows of a block; none, counted and reported, when it is damaged or unreadable.
+    pub(super) fn rows(&self, number: usize) -> Option<Rows> {
+        let header = self.headers.get(number)?;
+        let rows = self
+            .read(header.offset, header.payload_bytes())
+            .and_then(|payload| block::decode(header, &payload).map_err(std::io::Error::other));
+        self.report(number, rows)
+    }
+
+    /// The times of a block's rows; none as for [`Segment::rows`].
+    pub(super) fn times(&self, number: usize) -> Option<Vec<Nanos>> {
+        let header = self.headers.get(number)?;
+        let (at, bytes) = header.times_at();
+        let times = self
+            .read(at, bytes)
+            .and_then(|column| block::decode_times(header, &column).map_err(std::io::Error::other));
+        self.report(number, times)
+    }
+
+    /// Whether a block could not be read, or the index was found damaged.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.reported.load(Ordering::Relaxed)
+    }
+
+    fn read(&self, offset: u64, bytes: usize) -> std::io::Result<Vec<u8>> {
+        // The length is checked first, so that a damaged header cannot ask for all memory.
+        if offset.saturating_add(bytes as u64) > self.blocks.metadata()?.len() {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut buffer = vec![0; bytes];
+        self.blocks.read_exact_at(&mut buffer, offset)?;
+        Ok(buffer)
+    }
+
+    fn report<T>(&self, block: usize, result: std::io::Result<T>) -> Option<T> {
+        result
+            .map_err(|error| {
+                if !self.reported.swap(true, Ordering::Relaxed) {
+                    let dir = self.dir.display();
+                    tracing::error!(%dir, block, %error, "block is unreadable, left out of answers");
+                }
+            })
+            .ok()
+    }
+
+    /// The blocks that can satisfy a need.
+    pub(super) fn candidates(&self, need: &Need) -> BlockSet {
+        let all = BlockSet::all(self.headers.len() as u32);
+        if *need == Need::Nothing {
+            return all;
+        }
+        let Some(index) = self.index.get_or_init(|| self.open_index()) else { return all };
+        self.resolve(index, need).unwrap_or_else(|error| {
+            self.report_index(&error.to_string());
+            all
+        })
+    }
+
+    fn resolve(&self, index: &Index, need: &Need) -> std::io::Result<BlockSet> {
+        let blocks = self.headers.len() as u32;
+        let mut found = BlockSet::none(blocks);
+        match need {
+            Need::Nothing => found = BlockSet::all(blocks),
+            Need::Word(word) => index.words.find(word, &mut found)?,
+            Need::Print { hash, is_piece } => {
+                index.prints.find(*hash, &mut found)?;
+                if *is_piece {
+                    found.unite(&self.opaque);
+                }
+            }
+            Need::Run { bytes, at_start } => {
+                index.words.find_within(bytes, *at_start, &mut found)?;
+                found.unite(&self.opaque);
+            }
+            Need::OneOf(needs) => {
+                for need in needs {
+                    found.unite(&self.resolve(index, need)?);
+                }
+            }
+            Need::All(needs) => {
+                found = BlockSet::all(blocks);
+                let is_run = |need: &&Need| matches!(need, Need::Run { .. });
+                let cheap = needs.iter().filter(|need| !is_run(need));
+                for need in cheap.chain(needs.iter().filter(is_run)) {
+                    let count = found.count();
+                    if count == 0 || (is_run(&need) && count < WALK_BLOCKS_MIN) {
+                        break;
+                    }
+                    found.intersect(&self.resolve(index, need)?);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Opens the index once every file of it was read and found whole.
+    fn open_index(&self) -> Option<Index> {
+        let open = || -> Result<Index, String> {
+            for file in self.meta.files.iter().filter(|file| file.name.starts_with(WORDS)) {
+                let found =
+                    files::checksum(&self.dir.join(&file.name)).map_err(|e| e.to_string())?;
+                if found != (file.crc, file.bytes) {
+                    return Err(format!("checksum of {}", file.name));
+                }
+            }
+            let prints = Prints::open(&self.dir.join(PRINTS)).map_err(|e| e.to_string())?;
+            let words = Words::open(&self.dir.join(WORDS)).map_err(|e| e.to_string())?;
+            Ok(Index { words, prints })
+        };
+        open().map_err(|error| self.report_index(&error)).ok()
+    }
+
+    fn report_index(&self, error: &str) {
+        self.reported.store(true, Ordering::Relaxed);
+        let dir = self.dir.display();
+        tracing::error!(%dir, error, "index is damaged, its segment is scanned without it");
+    }
+}
+
+fn read_headers(dir: &Path, meta: &Meta) -> Result<Vec<Header>, Error> {
+    let path = dir.join(HEADERS);
+    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+    let known = meta.files.iter().find(|file| file.name == HEADERS);
+    let whole = known.is_some_and(|file| file.crc == crc32fast::hash(&bytes));
+    let headers: Vec<Header> = bytes.chunks(HEADER_BYTES).filter_map(Header::read).collect();
+    if whole && headers.len() * HEADER_BYTES == bytes.len() {
+        return Ok(headers);
+    }
+    Err(Error::Damaged { path, what: "checksum".into() })
+}

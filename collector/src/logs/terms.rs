@@ -1,0 +1,186 @@
+//! The distinct terms of one block: what [`super::token`] makes of its text, each once.
+//!
+//! Two words are the same when their bytes are the same; the hash only finds the slot. The buffers
+//! are used again from block to block, and no token allocates.
+
+use super::token::{TOKEN_BYTES_MAX, letter_runs, prints, tokens};
+
+/// Slots of an empty table; a power of two.
+const SLOTS_MIN: usize = 1 << 12;
+
+/// Collects the terms of one block after the other.
+pub(super) struct Terms {
+    lower: Vec<u8>,
+    words: Vec<Word>,
+    /// Number of a word plus one, or zero. The length is a power of two, at most half full.
+    slots: Vec<u32>,
+    prints: Vec<u32>,
+    opaque: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Word {
+    start: u32,
+    bytes: u32,
+    hash: u32,
+}
+
+impl Terms {
+    pub(super) fn new() -> Self {
+        Self {
+            lower: Vec::new(),
+            words: Vec::new(),
+            slots: vec![0; SLOTS_MIN],
+            prints: Vec::new(),
+            opaque: false,
+        }
+    }
+
+    /// Forgets the block before and takes the terms of this text. The text is below 4 GiB.
+    pub(super) fn collect(&mut self, text: &[u8]) {
+        self.lower.clear();
+        self.lower.extend_from_slice(text);
+        self.lower.make_ascii_lowercase();
+        self.words.clear();
+        self.slots.fill(0);
+        self.prints.clear();
+        self.opaque = false;
+        let lower = std::mem::take(&mut self.lower);
+        for token in tokens(&lower) {
+            let bytes = &lower[token.start..token.end];
+            let is_id = token.is_id();
+            if token.is_opaque() {
+                self.opaque = true;
+                prints(bytes, true, |hash| self.prints.push(hash));
+            } else if is_id {
+                prints(bytes, true, |hash| self.prints.push(hash));
+                for run in letter_runs(bytes) {
+                    self.insert(&lower, token.start + offset_in(bytes, run), run.len());
+                }
+            } else if self.insert(&lower, token.start, bytes.len()) {
+                prints(bytes, false, |hash| self.prints.push(hash));
+            }
+        }
+        self.lower = lower;
+        self.prints.sort_unstable();
+        self.prints.dedup();
+    }
+
+    /// The distinct words and letter runs of the block, in lower case, in no particular order.
+    pub(super) fn words(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.words.iter().map(|w| &self.lower[w.start as usize..(w.start + w.bytes) as usize])
+    }
+
+    /// The distinct prints of the block, ascending.
+    pub(super) fn prints(&self) -> &[u32] {
+        &self.prints
+    }
+
+    /// Whether a token of the block is too long for its inside to be indexed.
+    pub(super) fn is_opaque(&self) -> bool {
+        self.opaque
+    }
+
+    /// Whether the word is new to the block.
+    fn insert(&mut self, lower: &[u8], start: usize, bytes: usize) -> bool {
+        debug_assert!(bytes <= TOKEN_BYTES_MAX);
+        let word = &lower[start..start + bytes];
+        let hash = word_hash(word);
+        let mask = self.slots.len() - 1;
+        let mut slot = hash as usize & mask;
+        while let Some(index) = (self.slots[slot] as usize).checked_sub(1) {
+            let known = self.words[index];
+            let known_start = known.start as usize;
+            if known.hash == hash && lower[known_start..known_start + known.bytes as usize] == *word
+            {
+                return false;
+            }
+            slot = (slot + 1) & mask;
+        }
+        self.words.push(Word { start: start as u32, bytes: bytes as u32, hash });
+        self.slots[slot] = self.words.len() as u32;
+        if self.words.len() * 2 > self.slots.len() {
+            self.grow();
+        }
+        true
+    }
+
+    fn grow(&mut self) {
+        let slots = self.slots.len() * 2;
+        self.slots.clear();
+        self.slots.resize(slots, 0);
+        for (index, word) in self.words.iter().enumerate() {
+            let mut slot = word.hash as usize & (slots - 1);
+            while self.slots[slot] != 0 {
+                slot = (slot + 1) & (slots - 1);
+            }
+            self.slots[slot] = index as u32 + 1;
+        }
+    }
+}
+
+/// Where `part`, a subslice of `whole`, begins in it.
+fn offset_in(whole: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr() - whole.as_ptr().addr()
+}
+
+/// Eight bytes at a time; only the set of one block depends on it.
+fn word_hash(word: &[u8]) -> u32 {
+    const K: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mut state = word.len() as u64;
+    let mut chunks = word.chunks_exact(8);
+    for chunk in &mut chunks {
+        let mut eight = [0; 8];
+        eight.copy_from_slice(chunk);
+        state = (state.rotate_left(23) ^ u64::from_le_bytes(eight)).wrapping_mul(K);
+    }
+    let mut rest = 0_u64;
+    for &byte in chunks.remainder() {
+        rest = rest << 8 | u64::from(byte);
+    }
+    state = (state.rotate_left(23) ^ rest).wrapping_mul(K);
+    (state >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::token;
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn terms_of_a_line() {
+        let mut terms = Terms::new();
+        terms.collect(b"Error error id=req12345 ok\nERROR ok");
+        let words: BTreeSet<&[u8]> = terms.words().collect();
+        assert_eq!(words, [b"error" as &[u8], b"id", b"ok", b"req"].into_iter().collect());
+        assert_eq!(terms.prints(), [token::print(b"req12345")]);
+        assert!(!terms.is_opaque());
+        terms.collect(&[b'x'; TOKEN_BYTES_MAX + 1]);
+        assert!(terms.is_opaque() && terms.words().len() == 0 && terms.prints().len() == 1);
+    }
+
+    proptest! {
+        #[test]
+        fn words_are_distinct_and_complete(texts in proptest::collection::vec("[a-dA-D0-2 ]{0,3000}", 1..3)) {
+            let mut terms = Terms::new();
+            for text in texts {
+                terms.collect(text.as_bytes());
+                let mut expected = BTreeSet::new();
+                let lower = text.to_ascii_lowercase();
+                for t in tokens(lower.as_bytes()) {
+                    let bytes = &lower.as_bytes()[t.start..t.end];
+                    if t.is_id() {
+                        expected.extend(letter_runs(bytes).map(<[u8]>::to_vec));
+                    } else {
+                        expected.insert(bytes.to_vec());
+                    }
+                }
+                prop_assert_eq!(terms.words().len(), expected.len());
+                prop_assert_eq!(terms.words().map(<[u8]>::to_vec).collect::<BTreeSet<_>>(), expected);
+            }
+        }
+    }
+}

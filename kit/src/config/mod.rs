@@ -1,0 +1,507 @@
+//! Settings of a program: one table of [`Setting`]s, three places they can come from.
+//!
+//! Each setting has a flag, an environment variable and a key in a YAML file; the flag wins over the
+//! variable, the variable over the file, the file over the default. `--help` shows all of them. All
+//! problems are found and reported at once, each with its place (`config.yaml:3:5`, `--http`,
+//! `TAFFRAIL_AGENT_NODE`).
+//!
+//! Values that are lists or maps stand only in the file, as [`Section`]s; their owner reads them from
+//! the marked tree in [`yaml`].
+//!
+//! Pure but for [`Schema::load`], the one place that reads the command line, the environment and the
+//! file.
+
+pub mod units;
+pub mod yaml;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use yaml::{Node, Place, Value};
+
+/// What a setting's text must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// A path of a file or folder.
+    Path,
+    /// `HOST:PORT` with an IP address as host (`:4100` means all addresses).
+    Addr,
+    /// `http://…` or `https://…`.
+    Url,
+    /// A size such as `64MiB`, `500kB`, `1024`.
+    Bytes,
+    /// A duration such as `250ms`, `15s`, `2h`, `7d`.
+    Duration,
+    /// A whole number.
+    Count,
+    /// `true` or `false`.
+    Bool,
+}
+
+impl Kind {
+    /// The placeholder of the value in `--help`.
+    fn placeholder(self) -> &'static str {
+        match self {
+            Self::Text => "TEXT",
+            Self::Path => "PATH",
+            Self::Addr => "ADDR",
+            Self::Url => "URL",
+            Self::Bytes => "SIZE",
+            Self::Duration => "DURATION",
+            Self::Count => "N",
+            Self::Bool => "BOOL",
+        }
+    }
+}
+
+/// One row of a program's table of settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Key in the file, with dots for nesting and underscores in words: `wal.commit_delay`.
+    pub key: &'static str,
+    /// What its text must be.
+    pub kind: Kind,
+    /// The default as it would be written; `None`: the setting has no value unless given.
+    pub default: Option<&'static str>,
+    /// Whether the program cannot start without it.
+    pub required: bool,
+    /// One sentence for `--help` and the documentation.
+    pub help: &'static str,
+}
+
+/// A key whose value is a list or map, in the file only.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    /// Key in the file, as in [`Setting::key`].
+    pub key: &'static str,
+    /// One sentence for `--help` and the documentation.
+    pub help: &'static str,
+}
+
+/// The whole table of a program.
+#[derive(Clone, Copy, Debug)]
+pub struct Schema {
+    /// Name of the program.
+    pub program: &'static str,
+    /// What it is, in one sentence.
+    pub about: &'static str,
+    /// What its environment variables begin with, for example `TAFFRAIL_AGENT`.
+    pub env_prefix: &'static str,
+    /// The settings.
+    pub settings: &'static [Setting],
+    /// The sections of the file that hold lists and maps.
+    pub sections: &'static [Section],
+}
+
+/// Something is wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where it was given.
+    pub place: String,
+    /// What is wrong, and what was expected.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+/// Why the program does not run.
+#[derive(Debug)]
+pub enum Stop {
+    /// `--help` or `--version` was asked: print the text and exit with 0.
+    Asked(String),
+    /// The command line itself cannot be read: print the text and exit with 2.
+    Usage(String),
+    /// These are wrong, all of them: print them and exit with 1.
+    Problems(Vec<Problem>),
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked(text) | Self::Usage(text) => f.write_str(text),
+            Self::Problems(problems) => {
+                let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+        }
+    }
+}
+
+impl Stop {
+    /// Prints what is to be said where it belongs and returns the exit code.
+    #[must_use]
+    #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the program ends here")]
+    pub fn report(&self) -> std::process::ExitCode {
+        match self {
+            Self::Asked(text) => {
+                print!("{text}");
+                std::process::ExitCode::SUCCESS
+            }
+            Self::Usage(text) => {
+                eprint!("{text}");
+                std::process::ExitCode::from(2)
+            }
+            Self::Problems(_) => {
+                eprintln!("{self}");
+                std::process::ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Given {
+    text: String,
+    place: String,
+}
+
+/// The checked settings of one run. Getters take the setting's key; asking for a key that is not in
+/// the table is a bug and panics.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    values: BTreeMap<&'static str, Given>,
+    sections: BTreeMap<&'static str, Node>,
+    file: Option<PathBuf>,
+    known: Vec<&'static str>,
+}
+
+impl Schema {
+    /// Reads the process's command line, environment and the file named by `--config`.
+    ///
+    /// # Errors
+    /// When help was asked for, or with every problem there is.
+    #[expect(clippy::disallowed_methods, reason = "settings are read here and nowhere else")]
+    pub fn load(&self) -> Result<Settings, Stop> {
+        let env = |name: &str| std::env::var(name).ok();
+        self.load_from(std::env::args_os().skip(1), &env, &|path| {
+            std::fs::read_to_string(path).map_err(|e| e.to_string())
+        })
+    }
+
+    /// As [`Schema::load`], with everything from outside given by the caller.
+    ///
+    /// # Errors
+    /// As [`Schema::load`].
+    pub fn load_from(
+        &self,
+        args: impl IntoIterator<Item = std::ffi::OsString>,
+        env: &dyn Fn(&str) -> Option<String>,
+        read: &dyn Fn(&Path) -> Result<String, String>,
+    ) -> Result<Settings, Stop> {
+        let matches = self.command().try_get_matches_from(
+            std::iter::once(std::ffi::OsString::from(self.program)).chain(args),
+        );
+        let matches = matches.map_err(|error| match error.kind() {
+            clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => {
+                Stop::Asked(error.to_string())
+            }
+            _ => Stop::Usage(error.to_string()),
+        })?;
+        let mut problems = Vec::new();
+        let file = matches
+            .get_one::<String>("config")
+            .cloned()
+            .or_else(|| env(&self.env_name("config")).filter(|v| !v.is_empty()))
+            .map(PathBuf::from);
+        let mut settings = Settings {
+            values: BTreeMap::new(),
+            sections: BTreeMap::new(),
+            file: file.clone(),
+            known: self.settings.iter().map(|s| s.key).collect(),
+        };
+        if let Some(path) = &file {
+            match read(path) {
+                Err(reason) => problems.push(Problem {
+                    place: "--config".into(),
+                    message: format!("cannot read {}: {reason}", path.display()),
+                }),
+                Ok(text) => self.take_file(path, &text, &mut settings, &mut problems),
+            }
+        }
+        for setting in self.settings {
+            let env_name = self.env_name(setting.key);
+            let given = if let Some(text) = matches.get_one::<String>(setting.key) {
+                Some(Given { text: text.clone(), place: flag(setting.key) })
+            } else {
+                env(&env_name)
+                    .filter(|v| !v.is_empty())
+                    .map(|text| Given { text, place: env_name.clone() })
+            };
+            if let Some(given) = given {
+                settings.values.insert(setting.key, given);
+            }
+            self.check(setting, &mut settings, &mut problems);
+        }
+        if problems.is_empty() { Ok(settings) } else { Err(Stop::Problems(problems)) }
+    }
+
+    /// Checks a setting that was given, or puts in its default.
+    fn check(&self, setting: &Setting, settings: &mut Settings, problems: &mut Vec<Problem>) {
+        match (settings.values.get(setting.key), setting.default) {
+            (Some(given), _) => {
+                if let Err(message) = check_text(setting.kind, &given.text) {
+                    problems.push(Problem { place: given.place.clone(), message });
+                }
+            }
+            (None, Some(default)) => {
+                debug_assert_eq!(check_text(setting.kind, default), Ok(()), "{}", setting.key);
+                let given = Given { text: default.to_owned(), place: "default".into() };
+                settings.values.insert(setting.key, given);
+            }
+            (None, None) if setting.required => problems.push(Problem {
+                place: flag(setting.key),
+                message: format!(
+                    "is required (or {} in the environment, or {}: in the file)",
+                    self.env_name(setting.key),
+                    setting.key
+                ),
+            }),
+            (None, None) => {}
+        }
+    }
+
+    fn take_file(
+        &self,
+        path: &Path,
+        text: &str,
+        settings: &mut Settings,
+        problems: &mut Vec<Problem>,
+    ) {
+        let name = path.display().to_string();
+        let mut report = |at: Place, message: String| {
+            problems.push(Problem { place: format!("{name}:{at}"), message });
+        };
+        match yaml::parse(text) {
+            Err(error) => report(error.at, error.message),
+            Ok(Node { value: Value::Null, .. }) => {}
+            Ok(root) => self.take_node("", &root, &name, settings, &mut report),
+        }
+    }
+
+    fn take_node(
+        &self,
+        prefix: &str,
+        node: &Node,
+        file: &str,
+        settings: &mut Settings,
+        report: &mut dyn FnMut(Place, String),
+    ) {
+        let Value::Map(entries) = &node.value else {
+            let what = if prefix.is_empty() { "the file" } else { prefix };
+            report(node.at, format!("{what} must hold keys and values"));
+            return;
+        };
+        for entry in entries {
+            let key = if prefix.is_empty() {
+                entry.key.clone()
+            } else {
+                format!("{prefix}.{}", entry.key)
+            };
+            if let Some(setting) = self.settings.iter().find(|s| s.key == key) {
+                match &entry.node.value {
+                    Value::Scalar(text) => {
+                        let place = format!("{file}:{}", entry.node.at);
+                        settings.values.insert(setting.key, Given { text: text.clone(), place });
+                    }
+                    Value::Null => {}
+                    Value::List(_) | Value::Map(_) => {
+                        report(entry.node.at, format!("{key} takes one value"));
+                    }
+                }
+            } else if let Some(section) = self.sections.iter().find(|s| s.key == key) {
+                settings.sections.insert(section.key, entry.node.clone());
+            } else if self.all_keys().any(|k| k.starts_with(&format!("{key}."))) {
+                self.take_node(&key, &entry.node, file, settings, report);
+            } else {
+                report(entry.at, self.unknown_key(&key));
+            }
+        }
+    }
+
+    fn all_keys(&self) -> impl Iterator<Item = &'static str> {
+        self.settings.iter().map(|s| s.key).chain(self.sections.iter().map(|s| s.key))
+    }
+
+    fn unknown_key(&self, key: &str) -> String {
+        let nearest = self.all_keys().min_by_key(|k| distance(k, key));
+        match nearest {
+            Some(near) if distance(near, key) <= 3 => {
+                format!("unknown key {key:?}; did you mean {near:?}?")
+            }
+            _ => format!("unknown key {key:?}; --help lists the keys"),
+        }
+    }
+
+    fn env_name(&self, key: &str) -> String {
+        format!("{}_{}", self.env_prefix, key.replace('.', "_").to_uppercase())
+    }
+
+    /// The command line as clap sees it; also what writes the generated documentation.
+    #[must_use]
+    pub fn command(&self) -> clap::Command {
+        let config = clap::Arg::new("config")
+            .long("config")
+            .value_name("PATH")
+            .help(format!("File with settings in YAML [env: {}]", self.env_name("config")));
+        let mut command = clap::Command::new(self.program)
+            .about(self.about)
+            .version(env!("CARGO_PKG_VERSION"))
+            .arg(config);
+        for setting in self.settings {
+            let mut help = format!(
+                "{} [key: {}] [env: {}]",
+                setting.help,
+                setting.key,
+                self.env_name(setting.key)
+            );
+            match setting.default {
+                Some(default) => help.push_str(&format!(" [default: {default}]")),
+                None if setting.required => help.push_str(" [required]"),
+                None => {}
+            }
+            command = command.arg(
+                clap::Arg::new(setting.key)
+                    .long(flag(setting.key).trim_start_matches('-').to_owned())
+                    .value_name(setting.kind.placeholder())
+                    .help(help),
+            );
+        }
+        if !self.sections.is_empty() {
+            let lines: Vec<String> =
+                self.sections.iter().map(|s| format!("  {}: {}", s.key, s.help)).collect();
+            command = command.after_help(format!("Only in the file:\n{}", lines.join("\n")));
+        }
+        command
+    }
+}
+
+impl Settings {
+    /// The text of a setting, if it has a value.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<&str> {
+        assert!(self.known.contains(&key), "{key} is not in the table of settings");
+        self.values.get(key).map(|g| g.text.as_str())
+    }
+
+    /// The text of a setting that is required or has a default.
+    #[must_use]
+    pub fn required(&self, key: &str) -> &str {
+        self.text(key).expect("required settings and those with a default have a value")
+    }
+
+    /// A path, if it was given.
+    #[must_use]
+    pub fn path(&self, key: &str) -> Option<PathBuf> {
+        self.text(key).map(PathBuf::from)
+    }
+
+    /// An address, if it was given.
+    #[must_use]
+    pub fn addr(&self, key: &str) -> Option<SocketAddr> {
+        self.text(key).map(|t| units::addr(t).expect("checked at load"))
+    }
+
+    /// A size in bytes.
+    #[must_use]
+    pub fn bytes(&self, key: &str) -> u64 {
+        units::bytes(self.required(key)).expect("checked at load")
+    }
+
+    /// A duration.
+    #[must_use]
+    pub fn duration(&self, key: &str) -> Duration {
+        units::duration(self.required(key)).expect("checked at load")
+    }
+
+    /// A whole number.
+    #[must_use]
+    pub fn count(&self, key: &str) -> u64 {
+        self.required(key).parse().expect("checked at load")
+    }
+
+    /// Yes or no.
+    #[must_use]
+    pub fn flag(&self, key: &str) -> bool {
+        self.required(key) == "true"
+    }
+
+    /// The tree of a section of the file, if it is there.
+    #[must_use]
+    pub fn section(&self, key: &str) -> Option<&Node> {
+        self.sections.get(key)
+    }
+
+    /// A problem with the value of a setting, for checks that need more than its kind.
+    #[must_use]
+    pub fn problem(&self, key: &str, message: impl Into<String>) -> Problem {
+        let place = self.values.get(key).map_or_else(|| flag(key), |g| g.place.clone());
+        Problem { place, message: message.into() }
+    }
+
+    /// A problem at a place in the file, for the owner of a section.
+    #[must_use]
+    pub fn problem_at(&self, at: Place, message: impl Into<String>) -> Problem {
+        let file = self.file.as_ref().map(|f| f.display().to_string()).unwrap_or_default();
+        Problem { place: format!("{file}:{at}"), message: message.into() }
+    }
+}
+
+fn flag(key: &str) -> String {
+    format!("--{}", key.replace(['.', '_'], "-"))
+}
+
+fn check_text(kind: Kind, text: &str) -> Result<(), String> {
+    let expected = |ok: bool, what: &str| {
+        if ok { Ok(()) } else { Err(format!("{text:?} is not {what}")) }
+    };
+    match kind {
+        Kind::Text => Ok(()),
+        Kind::Path => expected(!text.is_empty(), "a path"),
+        Kind::Addr => expected(
+            units::addr(text).is_some(),
+            "an address; expected IP:PORT, for example 127.0.0.1:4100",
+        ),
+        Kind::Url => expected(
+            text.starts_with("http://") || text.starts_with("https://"),
+            "a URL; expected http://HOST:PORT or https://HOST:PORT",
+        ),
+        Kind::Bytes => expected(
+            units::bytes(text).is_some(),
+            "a size; expected a number with B, kB, KiB, MB, MiB, GB, GiB, TB or TiB",
+        ),
+        Kind::Duration => expected(
+            units::duration(text).is_some(),
+            "a duration; expected a number with ms, s, m, h, d or w, for example 15s",
+        ),
+        Kind::Count => expected(text.parse::<u64>().is_ok(), "a whole number"),
+        Kind::Bool => expected(matches!(text, "true" | "false"), "true or false"),
+    }
+}
+
+/// Levenshtein's edit distance, for "did you mean".
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests;

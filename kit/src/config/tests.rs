@@ -1,0 +1,118 @@
+use super::*;
+
+const SCHEMA: Schema = Schema {
+    program: "ship",
+    about: "A ship.",
+    env_prefix: "SHIP",
+    settings: &[
+        Setting {
+            key: "http",
+            kind: Kind::Addr,
+            default: Some("127.0.0.1:1"),
+            required: false,
+            help: "Where.",
+        },
+        Setting {
+            key: "hold.size",
+            kind: Kind::Bytes,
+            default: Some("1KiB"),
+            required: false,
+            help: "How big.",
+        },
+        Setting { key: "data_dir", kind: Kind::Path, default: None, required: true, help: "Home." },
+        Setting {
+            key: "fast",
+            kind: Kind::Bool,
+            default: Some("false"),
+            required: false,
+            help: "How.",
+        },
+    ],
+    sections: &[Section { key: "hold.crates", help: "What is in it." }],
+};
+
+fn load(args: &[&str], env: &[(&str, &str)], file: &str) -> Result<Settings, Stop> {
+    SCHEMA.load_from(
+        args.iter().map(Into::into),
+        &|name| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()),
+        &|path| {
+            if path == Path::new("ship.yaml") {
+                Ok(file.to_owned())
+            } else {
+                Err("no such file".into())
+            }
+        },
+    )
+}
+
+fn problems(result: Result<Settings, Stop>) -> Vec<String> {
+    match result {
+        Err(Stop::Problems(problems)) => problems.iter().map(ToString::to_string).collect(),
+        other => panic!("expected problems, not {other:?}"),
+    }
+}
+
+#[test]
+fn flag_over_environment_over_file_over_default() {
+    let file = "data_dir: /file\nhttp: 127.0.0.1:2\nhold:\n  size: 2KiB\n";
+    let env =
+        [("SHIP_HTTP", "127.0.0.1:3"), ("SHIP_HOLD_SIZE", "3KiB"), ("SHIP_CONFIG", "ship.yaml")];
+    let settings = load(&["--http", "127.0.0.1:4"], &env, file).expect("valid");
+    assert_eq!(settings.addr("http"), "127.0.0.1:4".parse().ok());
+    assert_eq!(settings.bytes("hold.size"), 3072);
+    assert_eq!(settings.path("data_dir"), Some("/file".into()));
+    assert!(!settings.flag("fast"));
+    let settings = load(&["--data-dir", "d", "--hold-size=5MB"], &[], "").expect("valid");
+    assert_eq!(settings.bytes("hold.size"), 5_000_000);
+    assert_eq!(settings.addr("http"), "127.0.0.1:1".parse().ok());
+}
+
+#[test]
+fn all_problems_at_once_with_their_places() {
+    let file = "htpp: 127.0.0.1:2\nfast: perhaps\nhold:\n  size: [1]\n  sails: 3\n";
+    let env = [("SHIP_HTTP", "nowhere")];
+    assert_eq!(
+        problems(load(&["--config", "ship.yaml"], &env, file)),
+        [
+            "ship.yaml:1:1: unknown key \"htpp\"; did you mean \"http\"?",
+            "ship.yaml:4:9: hold.size takes one value",
+            "ship.yaml:5:3: unknown key \"hold.sails\"; did you mean \"hold.size\"?",
+            "SHIP_HTTP: \"nowhere\" is not an address; expected IP:PORT, for example 127.0.0.1:4100",
+            "--data-dir: is required (or SHIP_DATA_DIR in the environment, or data_dir: in the file)",
+            "ship.yaml:2:7: \"perhaps\" is not true or false",
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_or_not_yaml() {
+    let lines = problems(load(&["--config", "other.yaml", "--data-dir", "d"], &[], ""));
+    assert_eq!(lines, ["--config: cannot read other.yaml: no such file"]);
+    let lines = problems(load(&["--config", "ship.yaml", "--data-dir", "d"], &[], "a: [\n"));
+    assert!(lines.len() == 1 && lines[0].starts_with("ship.yaml:"), "{lines:?}");
+}
+
+#[test]
+fn sections_come_as_trees() {
+    let file = "hold:\n  crates: [rum, {name: tar}]\n";
+    let settings = load(&["--config", "ship.yaml", "--data-dir", "d"], &[], file).expect("valid");
+    let crates = settings.section("hold.crates").and_then(Node::as_list).expect("a list");
+    assert_eq!(crates[0].as_text(), Some("rum"));
+    assert_eq!(settings.problem_at(crates[1].at, "no").place, "ship.yaml:2:17");
+}
+
+#[test]
+fn help_shows_flag_key_variable_and_default() {
+    let Err(Stop::Asked(help)) = load(&["--help"], &[], "") else { panic!("help expected") };
+    for part in [
+        "--hold-size <SIZE>",
+        "[key: hold.size]",
+        "[env: SHIP_HOLD_SIZE]",
+        "[default: 1KiB]",
+        "hold.crates",
+    ] {
+        assert!(help.contains(part), "{part} in {help}");
+    }
+    assert!(matches!(load(&["--sails"], &[], ""), Err(Stop::Usage(_))));
+    assert!(matches!(load(&["--version"], &[], ""), Err(Stop::Asked(_))));
+}

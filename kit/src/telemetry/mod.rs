@@ -1,0 +1,176 @@
+//! What a process says of itself: its log, its metrics ([`metrics`]) and, for any OTLP endpoint, its
+//! spans and the same metrics ([`otlp`]).
+
+pub mod metrics;
+pub mod otlp;
+
+use std::time::Duration;
+
+use prometheus::Registry;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{Kind, Setting, Settings};
+
+/// How often instruments are made for families that are new in the registry.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(15);
+
+/// The settings that every binary has: put them into its table.
+pub const SETTINGS: [Setting; 5] = [
+    Setting {
+        key: "log.filter",
+        kind: Kind::Text,
+        default: Some("info"),
+        required: false,
+        help: "Which of its own log lines it writes, in the form of RUST_LOG",
+    },
+    Setting {
+        key: "log.format",
+        kind: Kind::Text,
+        default: Some("text"),
+        required: false,
+        help: "How its own log lines look: text or json",
+    },
+    Setting {
+        key: "telemetry.otlp_endpoint",
+        kind: Kind::Url,
+        default: None,
+        required: false,
+        help: "OTLP/gRPC endpoint (http://HOST:4317) that its own metrics and spans are sent to",
+    },
+    Setting {
+        key: "telemetry.interval",
+        kind: Kind::Duration,
+        default: Some("15s"),
+        required: false,
+        help: "How often its own metrics are sent",
+    },
+    Setting {
+        key: "telemetry.spans",
+        kind: Kind::Bool,
+        default: Some("false"),
+        required: false,
+        help: "Whether spans are sent too; the endpoint must take traces, which Taffrail does not",
+    },
+];
+
+/// What [`start`] started; hold it until the end and [`Telemetry::stop`] it.
+#[derive(Debug)]
+pub struct Telemetry {
+    spans: Option<otlp::Spans>,
+    metrics: Option<std::sync::Arc<otlp::Metrics>>,
+    refresher: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// Sets up log, spans and metrics from [`SETTINGS`]. Must be called inside the runtime.
+///
+/// # Errors
+/// When a setting cannot be used, or this is called twice.
+pub fn start(settings: &Settings, service: &str, registry: &Registry) -> anyhow::Result<Telemetry> {
+    let name = settings.required("log.format");
+    let format = Format::from_name(name)
+        .ok_or_else(|| anyhow::anyhow!("log.format {name:?} is not text or json"))?;
+    let endpoint = settings.text("telemetry.otlp_endpoint");
+    let spans = endpoint
+        .filter(|_| settings.flag("telemetry.spans"))
+        .map(|endpoint| otlp::Spans::start(endpoint, service))
+        .transpose()?;
+    init_log(settings.required("log.filter"), format, spans.as_ref())?;
+    let interval = settings.duration("telemetry.interval").max(Duration::from_secs(1));
+    let metrics = endpoint
+        .map(|endpoint| otlp::Metrics::start(endpoint, service, registry, interval))
+        .transpose()?
+        .map(std::sync::Arc::new);
+    let refresher = metrics.clone().map(|metrics| {
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(REFRESH_INTERVAL).await;
+                metrics.refresh();
+            }
+        })
+    });
+    Ok(Telemetry { spans, metrics, refresher })
+}
+
+impl Telemetry {
+    /// Sends what is left and ends. Blocks for some seconds at the most.
+    pub fn stop(self) {
+        if let Some(refresher) = self.refresher {
+            refresher.abort();
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.stop();
+        }
+        if let Some(spans) = self.spans {
+            spans.stop();
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people: `2026-11-20T14:51:32Z  INFO target: message field=value`.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Format {
+    /// Reads the setting `log.format`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// The process's log cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The filter is not in the form of `RUST_LOG` (`info`, `taffrail_agent::tail=debug,warn`).
+    #[error("log filter {filter:?}: {reason}")]
+    Filter {
+        /// The filter as given.
+        filter: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another log was set up before.
+    #[error("the log is set up twice")]
+    Twice,
+}
+
+/// Sets up the process's log on stderr, and its spans for OTLP when there is a tracer.
+///
+/// # Errors
+/// When the filter cannot be read, or this is called twice.
+pub fn init_log(filter: &str, format: Format, spans: Option<&otlp::Spans>) -> Result<(), Error> {
+    let bad = |reason: String| Error::Filter { filter: filter.to_owned(), reason };
+    let filter = EnvFilter::builder().parse(filter).map_err(|e| bad(e.to_string()))?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let spans = spans.map(otlp::Spans::layer);
+    let base = tracing_subscriber::registry().with(filter).with(spans);
+    match format {
+        Format::Text => base.with(lines.with_ansi(false)).try_init(),
+        Format::Json => base.with(lines.json().flatten_event(true)).try_init(),
+    }
+    .map_err(|_| Error::Twice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_and_filters() {
+        assert_eq!(Format::from_name("json"), Some(Format::Json));
+        assert_eq!(Format::from_name("xml"), None);
+        let error = init_log("taffrail=loud", Format::Text, None).expect_err("no such level");
+        assert!(error.to_string().contains("taffrail=loud"), "{error}");
+    }
+}

@@ -1,0 +1,180 @@
+//! Labels, series and what is known of them without reading lines.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use taffrail_kit::clock;
+use taffrail_model::{Labels, Matcher, TimeRange};
+
+use crate::logql::{LogqlOptions, parse, parse_selector};
+use crate::source::{LogScan, SourceError};
+
+use super::super::ApiState;
+use super::super::run::run;
+use super::answer::json_response;
+use super::error::ApiError;
+use super::params::Params;
+
+/// Lines whose length stands for that of all others in an estimate.
+const SAMPLE_LINES: usize = 1000;
+
+fn selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    parse_selector(text).map_err(|error| ApiError::parse(&error, text))
+}
+
+async fn streams(
+    state: &ApiState,
+    selectors: Vec<Vec<Matcher>>,
+    range: TimeRange,
+) -> Result<BTreeSet<Labels>, ApiError> {
+    let logs = state.logs.clone();
+    let found = run(state, move |cancel| {
+        let mut found = BTreeSet::new();
+        for matchers in &selectors {
+            cancel.check()?;
+            found.extend(logs.streams(matchers, range)?);
+        }
+        Ok::<_, SourceError>(found)
+    })
+    .await??;
+    Ok(found)
+}
+
+/// `{"status":"success","data":…}`; nothing found leaves `data` out, as Loki does.
+fn success(data: Vec<Value>) -> Response {
+    let body = if data.is_empty() {
+        json!({ "status": "success" })
+    } else {
+        json!({ "status": "success", "data": data })
+    };
+    json_response(format!("{body}\n"))
+}
+
+/// `GET|POST /loki/api/v1/labels`
+pub(super) async fn labels(
+    State(state): State<ApiState>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let range = params.metadata_range(clock::unix_nanos())?;
+    let found = streams(&state, vec![selector(params.query())?], range).await?;
+    let names: BTreeSet<&str> = found.iter().flat_map(|l| l.iter().map(|(name, _)| name)).collect();
+    Ok(success(names.into_iter().map(Value::from).collect()))
+}
+
+/// `GET|POST /loki/api/v1/label/{name}/values`
+pub(super) async fn values(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let range = params.metadata_range(clock::unix_nanos())?;
+    let found = streams(&state, vec![selector(params.query())?], range).await?;
+    let values: BTreeSet<&str> = found.iter().filter_map(|labels| labels.get(&name)).collect();
+    Ok(success(values.into_iter().map(Value::from).collect()))
+}
+
+/// `GET|POST /loki/api/v1/series`
+pub(super) async fn series(
+    State(state): State<ApiState>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let range = params.metadata_range(clock::unix_nanos())?;
+    let mut selectors = Vec::new();
+    for text in params.all("match[]", "match") {
+        selectors.push(selector(text)?);
+    }
+    if selectors.is_empty() {
+        selectors.push(Vec::new());
+    }
+    let found = streams(&state, selectors, range).await?;
+    let sets = found.iter().map(|labels| {
+        Value::Object(labels.iter().map(|(n, v)| (n.to_owned(), Value::from(v))).collect())
+    });
+    Ok(success(sets.collect()))
+}
+
+/// `GET /loki/api/v1/detected_labels`: the labels of the streams and how many values each has.
+pub(super) async fn detected_labels(
+    State(state): State<ApiState>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let range = params.range(clock::unix_nanos())?;
+    let found = streams(&state, vec![selector(params.query())?], range).await?;
+    let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (name, value) in found.iter().flat_map(Labels::iter) {
+        values.entry(name).or_default().insert(value);
+    }
+    let detected: Vec<Value> = values
+        .into_iter()
+        .map(|(label, values)| json!({ "label": label, "cardinality": values.len() }))
+        .collect();
+    Ok(json_response(format!("{}\n", json!({ "detectedLabels": detected }))))
+}
+
+/// `GET /loki/api/v1/index/stats`: how much a query would read. Streams and entries are counted; the
+/// bytes are estimated from the length of the first lines found. `chunks` is 0: blocks are not cut
+/// by a client's query.
+pub(super) async fn index_stats(
+    State(state): State<ApiState>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let range = params.range(clock::unix_nanos())?;
+    let matchers = selector(params.query())?;
+    let logs = state.logs.clone();
+    let (streams, entries, bytes) = run(&state, move |cancel| {
+        let counts = logs.count(&matchers, &[range], &cancel)?;
+        let with_lines = counts.iter().filter(|(_, counts)| counts.iter().sum::<u64>() > 0).count();
+        let entries: u64 = counts.iter().flat_map(|(_, counts)| counts).sum();
+        let (mut sampled, mut bytes) = (0_usize, 0_usize);
+        let scan = LogScan {
+            matchers,
+            range,
+            filters: Vec::new(),
+            order: None,
+            limit: Some(SAMPLE_LINES),
+            cancel,
+        };
+        logs.scan(&scan, &mut |_, row| {
+            sampled += 1;
+            bytes += row.line.len();
+            if sampled < SAMPLE_LINES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        let mean = if sampled == 0 { 0.0 } else { bytes as f64 / sampled as f64 };
+        Ok::<_, SourceError>((with_lines, entries, (mean * entries as f64).round() as u64))
+    })
+    .await??;
+    let body = json!({ "streams": streams, "chunks": 0, "bytes": bytes, "entries": entries });
+    Ok(json_response(format!("{body}\n")))
+}
+
+/// `GET|POST /loki/api/v1/format_query`
+pub(super) async fn format_query(params: Params) -> Response {
+    match parse(params.query(), LogqlOptions::default()) {
+        Ok(expr) => Json(json!({ "status": "success", "data": expr.to_string() })).into_response(),
+        Err(error) => {
+            let body = Json(json!({ "status": "invalid-query", "error": error.to_string() }));
+            (StatusCode::BAD_REQUEST, body).into_response()
+        }
+    }
+}
+
+/// `GET /loki/api/v1/status/buildinfo`. Clients look at the version to know what they may ask: it
+/// is the version of Loki whose API this is.
+pub(super) async fn buildinfo() -> Json<Value> {
+    Json(json!({
+        "version": "3.5.0",
+        "revision": concat!("taffrail-", env!("CARGO_PKG_VERSION")),
+        "branch": "",
+        "buildUser": "",
+        "buildDate": "",
+        "goVersion": ""
+    }))
+}

@@ -1,0 +1,160 @@
+//! The commands of `taffrail`, one a file. Each takes its arguments, asks the server and writes to a
+//! [`Screen`]; `true` means that something was found.
+
+mod error;
+mod follow;
+mod history;
+mod labels;
+mod logs;
+mod metrics;
+mod query;
+mod row;
+mod screen;
+mod selector;
+mod server;
+mod table;
+mod up;
+mod when;
+
+#[cfg(test)]
+mod fake;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub(crate) use error::Error;
+use screen::{Color, Format, Screen};
+use server::Server;
+
+/// Logs and metrics of Kubernetes, from the command line.
+#[derive(Debug, Parser)]
+#[command(name = "taffrail", version, propagate_version = true)]
+#[command(after_help = "Exit code: 0 when something was found, 1 when nothing was, 2 on errors.")]
+pub(crate) struct Arguments {
+    /// Where the collector answers.
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Everywhere",
+        env = "TAFFRAIL_ADDR",
+        value_name = "URL"
+    )]
+    #[arg(default_value = "http://127.0.0.1:4100")]
+    addr: String,
+    /// How answers are written: for people, as JSON, or the text alone.
+    #[arg(
+        short,
+        long,
+        global = true,
+        help_heading = "Everywhere",
+        value_name = "FORMAT",
+        default_value = "default"
+    )]
+    output: Format,
+    /// When to use colours; NO_COLOR switches them off too.
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Everywhere",
+        value_name = "WHEN",
+        default_value = "auto"
+    )]
+    color: Color,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts a collector and an agent on this machine, with a demo workload if wanted.
+    Up(up::Arguments),
+    /// Shows the logs of pods, with kubectl's selectors.
+    Logs(logs::Arguments),
+    /// Runs a LogQL query.
+    Query(query::Arguments),
+    /// Lists the labels of the logs, or the values of one.
+    Labels(labels::Arguments),
+    /// Runs a PromQL query.
+    Metrics(metrics::Arguments),
+}
+
+/// Runs the command that was asked for.
+pub(crate) async fn run(arguments: Arguments) -> ExitCode {
+    let mut screen = Screen::stdout(arguments.output, arguments.color);
+    let found = dispatch(&arguments, &mut screen).await;
+    exit_code(&found.and_then(|found| screen.flush().map(|()| found)))
+}
+
+/// The code that a command's end means; an error is said on standard error.
+pub(crate) fn exit_code(found: &Result<bool, Error>) -> ExitCode {
+    ExitCode::from(verdict(found))
+}
+
+fn verdict(found: &Result<bool, Error>) -> u8 {
+    match found {
+        Ok(true) => 0,
+        Ok(false) => 1,
+        // `taffrail logs | head` has seen enough: that is no failure.
+        Err(Error::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(error) => {
+            screen::complain(&format!("taffrail: {error}"));
+            2
+        }
+    }
+}
+
+async fn dispatch(arguments: &Arguments, screen: &mut Screen) -> Result<bool, Error> {
+    let server = || Server::new(&arguments.addr);
+    match &arguments.command {
+        Command::Up(up) => up::run(up, screen).await.map(|()| true),
+        Command::Logs(logs) => logs::run(logs, &server()?, screen).await,
+        Command::Query(query) => query::run(query, &server()?, screen).await,
+        Command::Labels(labels) => labels::run(labels, &server()?, screen).await,
+        Command::Metrics(metrics) => metrics::run(metrics, &server()?, screen).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn codes_are_those_of_grep() {
+        let broken = |kind: std::io::ErrorKind| Err(Error::Output(kind.into()));
+        let cases = [
+            (Ok(true), 0),
+            (Ok(false), 1),
+            (broken(std::io::ErrorKind::BrokenPipe), 0),
+            (broken(std::io::ErrorKind::StorageFull), 2),
+            (Err(Error::Refused("parse error".into())), 2),
+        ];
+        for (found, expected) in cases {
+            assert_eq!(verdict(&found), expected, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn flags_that_people_type() {
+        let cases = [
+            "taffrail logs -l app=checkout -n shop -f --grep refused",
+            "taffrail query {a=\"b\"} -f --since 1m",
+            "taffrail logs postgres-0 --limit 3 --level error --grep a --grep b",
+            "taffrail logs --tail 5 --since 10m -c app --pod checkout-*",
+            "taffrail query '{a=\"b\"}' --since 1h --limit 7 --forward -o json",
+            "taffrail metrics up --at 2026-11-20T14:51:32Z",
+            "taffrail labels namespace --color never",
+            "taffrail up --demo --demo-rate 50 --http 127.0.0.1:0",
+        ];
+        for case in cases {
+            let words = case.split(' ').map(|word| word.trim_matches('\''));
+            assert!(Arguments::try_parse_from(words).is_ok(), "{case}");
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! What agent and collector cost on a generated corpus, with the real binaries: MB and lines per CPU
+//! second, memory, bytes on disk, and the time of queries.
+//!
+//! The corpus is written as container log files of many pods. The agent reads it from the beginning
+//! and ships it to the collector until every byte is acknowledged; CPU seconds are those that the
+//! kernel accounts to each process. MB are 10^6 bytes of message text, without the runtime's prefix.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use clap::Parser;
+use taffrail_kit::clock;
+use taffrail_kit::http::Client;
+use taffrail_query::demo::corpus::Corpus;
+use taffrail_query::demo::random::Zipf;
+use taffrail_sim::podlog::{cri_time, uid};
+use taffrail_sim::process::{Process, free_address};
+
+/// Measures agent and collector over a corpus made from a seed.
+#[derive(Parser)]
+struct Args {
+    /// Message text of the corpus in MB (10^6 bytes).
+    #[arg(long, default_value_t = 256)]
+    mb: u64,
+    /// Streams, with Zipf-like rates.
+    #[arg(long, default_value_t = 200)]
+    streams: usize,
+    /// Seed of the corpus.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Folder for the corpus and the store; a temporary one if not given. Must be empty or absent.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// Timed runs of each query.
+    #[arg(long, default_value_t = 10)]
+    runs: usize,
+    /// Ends with an error when not everything is acknowledged after so many seconds.
+    #[arg(long, default_value_t = 600)]
+    patience: u64,
+}
+
+/// What was written.
+struct Written {
+    text_bytes: u64,
+    file_bytes: u64,
+    lines: u64,
+    /// Time of the newest line, nanoseconds.
+    newest: i64,
+}
+
+/// The corpus spans so much time and ends now.
+const SPAN_NANOS: i64 = 6 * 3600 * 1_000_000_000;
+/// How often the collector is asked how far it is.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let temporary = tempfile::tempdir()?;
+    let folder = args.folder.clone().unwrap_or_else(|| temporary.path().to_owned());
+    std::fs::create_dir_all(&folder)?;
+    ensure!(std::fs::read_dir(&folder)?.next().is_none(), "{} is not empty", folder.display());
+
+    let written = write_corpus(&args, &folder)?;
+    println!(
+        "corpus: {:.0} MB of text in {} lines, {} streams, seed {}",
+        mb(written.text_bytes),
+        written.lines,
+        args.streams,
+        args.seed
+    );
+    let http = free_address()?;
+    let client = Client::new(&format!("http://{http}"))?;
+    let mut collector = start_collector(&folder, &client).await?;
+    println!("collector idle: {:.0} MB resident", mb(collector.memory("VmRSS")?));
+
+    let mut agent = start_agent(&folder, &client)?;
+    let began = Instant::now();
+    acknowledged(&args, &client, written.file_bytes).await.with_context(|| agent.log())?;
+    let wall = began.elapsed().as_secs_f64();
+    report("agent, file to acknowledged", &agent, &written, wall)?;
+    report("collector, received to fsynced and searchable", &collector, &written, wall)?;
+    agent.stop().await?;
+    collector.stop().await?;
+    for part in ["logs", "wal"] {
+        let size = size_of(&folder.join("collector").join(part))?;
+        println!(
+            "on disk, {part}: {:.1} MB, {:.3} of the text",
+            mb(size),
+            size as f64 / written.text_bytes as f64
+        );
+    }
+    let began = Instant::now();
+    let collector = start_collector(&folder, &client).await?;
+    println!("restart: ready after {:.2} s", began.elapsed().as_secs_f64());
+    queries(&args, &client, &collector, written.newest).await
+}
+
+/// Writes one log file a stream and the pod list.
+fn write_corpus(args: &Args, folder: &Path) -> anyhow::Result<Written> {
+    let mut corpus = Corpus::new(args.seed);
+    let zipf = Zipf::new(args.streams);
+    let mut files = Vec::new();
+    let mut items = Vec::new();
+    for n in 0..args.streams {
+        let spec = corpus.stream(n);
+        let pod_folder =
+            folder.join("pods").join(format!("{}_{}_{}", spec.namespace, spec.pod, uid(&spec.pod)));
+        std::fs::create_dir_all(pod_folder.join(&spec.container))?;
+        files.push(BufWriter::with_capacity(
+            1 << 16,
+            File::create(pod_folder.join(&spec.container).join("0.log"))?,
+        ));
+        let labels: serde_json::Map<String, serde_json::Value> = spec
+            .labels
+            .iter()
+            .filter(|(name, _)| {
+                !["namespace", "pod", "container", "node", "stream", "job", "cluster"]
+                    .contains(name)
+            })
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
+        items.push(serde_json::json!({
+            "metadata": {"name": spec.pod, "namespace": spec.namespace, "uid": uid(&spec.pod), "labels": labels},
+            "spec": {"nodeName": "bench", "containers": [{"name": spec.container}]},
+            "status": {"phase": "Running", "podIP": "127.0.0.1"},
+        }));
+    }
+    std::fs::write(
+        folder.join("pods.json"),
+        serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string(),
+    )?;
+    let mut written = Written { text_bytes: 0, file_bytes: 0, lines: 0, newest: 0 };
+    let target = args.mb * 1_000_000;
+    let end = clock::unix_nanos();
+    let mut line = String::new();
+    while written.text_bytes < target {
+        let n = corpus.pick(&zipf);
+        // Time goes with the bytes, so that the last line is of now whatever the size.
+        let done = written.text_bytes as f64 / target as f64;
+        let time = end - SPAN_NANOS + (SPAN_NANOS as f64 * done) as i64;
+        corpus.set_time(time);
+        line.clear();
+        corpus.write_line(n, &mut line);
+        let prefix = format!("{} stdout F ", cri_time(time));
+        files[n].write_all(prefix.as_bytes())?;
+        files[n].write_all(line.as_bytes())?;
+        files[n].write_all(b"\n")?;
+        written.text_bytes += line.len() as u64;
+        written.file_bytes += (prefix.len() + line.len() + 1) as u64;
+        written.lines += 1;
+        written.newest = time;
+    }
+    for mut file in files {
+        file.flush()?;
+    }
+    Ok(written)
+}
+
+async fn start_collector(folder: &Path, client: &Client) -> anyhow::Result<Process> {
+    let address = client.base().trim_start_matches("http://").to_owned();
+    let arguments =
+        ["--data-dir", &folder.join("collector").display().to_string(), "--http", &address];
+    let mut collector = Process::start(
+        "taffrail-collector",
+        &arguments.map(str::to_owned),
+        &folder.join("process-logs"),
+    )?;
+    collector.ready(&format!("{}/readyz", client.base())).await?;
+    Ok(collector)
+}
+
+fn start_agent(folder: &Path, client: &Client) -> anyhow::Result<Process> {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let arguments = [
+        "--collector",
+        client.base(),
+        "--pod-logs",
+        &path("pods"),
+        "--pods-file",
+        &path("pods.json"),
+        "--state-dir",
+        &path("agent"),
+        "--node",
+        "bench",
+    ];
+    Process::start("taffrail-agent", &arguments.map(str::to_owned), &folder.join("process-logs"))
+}
+
+/// Waits until the committed positions of all files add up to all bytes.
+async fn acknowledged(args: &Args, client: &Client, file_bytes: u64) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(args.patience);
+    let mut ask = tokio::time::interval(ASK_EVERY);
+    loop {
+        ask.tick().await;
+        let answer = client.get("/api/v1/agent/positions?prefix=bench/", &[]).await?;
+        let answer: serde_json::Value = serde_json::from_slice(&answer.body)?;
+        let positions = answer["positions"].as_array().context("positions")?;
+        let committed: u64 = positions.iter().filter_map(|p| p["committed"].as_u64()).sum();
+        if committed == file_bytes {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "{committed} of {file_bytes} bytes acknowledged in time"
+        );
+    }
+}
+
+fn report(what: &str, process: &Process, written: &Written, wall: f64) -> anyhow::Result<()> {
+    let cpu = process.cpu_seconds()?;
+    println!(
+        "{what}: {:.1} MB and {:.0} lines per CPU s ({cpu:.2} CPU s, {wall:.2} s wall, {:.0} MB/s), peak {:.0} MB resident",
+        mb(written.text_bytes) / cpu,
+        written.lines as f64 / cpu,
+        mb(written.text_bytes) / wall,
+        mb(process.memory("VmHWM")?),
+    );
+    Ok(())
+}
+
+/// Asks each query several times: median and slowest in milliseconds, CPU of the collector a query.
+async fn queries(
+    args: &Args,
+    client: &Client,
+    collector: &Process,
+    newest: i64,
+) -> anyhow::Result<()> {
+    let hour = 3_600_000_000_000_i64;
+    let logs = |query: &str, hours: i64| {
+        format!(
+            "/loki/api/v1/query_range?query={}&start={}&end={}&limit=100",
+            encode(query),
+            newest - hours * hour,
+            newest + 1
+        )
+    };
+    let counts = |query: &str| format!("{}&step=60", logs(query, 6));
+    let asked = [
+        ("newest 100 of an app, 1 h", logs(r#"{app="checkout"}"#, 1)),
+        ("newest 100 of a pod with a word, 6 h", logs(r#"{app="storefront"} |= "POST""#, 6)),
+        (
+            "a word with no hit, 6 h",
+            logs(r#"{cluster=~".*",namespace=~".+"} |= "nosuchwordanywhere""#, 6),
+        ),
+        (
+            "an id with no hit, 6 h",
+            logs(r#"{namespace=~".+"} |= "0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f""#, 6),
+        ),
+        (
+            "substring of letters, count",
+            counts(r#"sum(count_over_time({namespace=~".+"} |= "imeou" [1m]))"#),
+        ),
+        (
+            "regex with a literal, count",
+            counts(r#"sum(count_over_time({namespace=~".+"} |~ "timed? out after \\d+" [1m]))"#),
+        ),
+        (
+            "count per minute by app, no filter",
+            counts(r#"sum by (app) (count_over_time({namespace=~".+"}[1m]))"#),
+        ),
+        (
+            "count of `error` per minute by app",
+            counts(r#"sum by (app) (count_over_time({namespace=~".+"} |= "error" [1m]))"#),
+        ),
+    ];
+    for (what, path) in asked {
+        let mut times = Vec::new();
+        let before = collector.cpu_seconds()?;
+        for _ in 0..args.runs {
+            let began = Instant::now();
+            let answer = client.get(&path, &[]).await?;
+            ensure!(answer.status == 200, "{what}: {}: {}", answer.status, answer.text());
+            times.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+        let cpu = (collector.cpu_seconds()? - before) * 1e3 / args.runs as f64;
+        times.sort_by(f64::total_cmp);
+        println!(
+            "query, {what}: median {:.1} ms, slowest {:.1} ms, {cpu:.0} ms CPU",
+            times[times.len() / 2],
+            times[times.len() - 1]
+        );
+    }
+    println!("collector after the queries: {:.0} MB resident", mb(collector.memory("VmRSS")?));
+    Ok(())
+}
+
+fn encode(text: &str) -> String {
+    text.bytes().map(|b| format!("%{b:02X}")).collect()
+}
+
+fn mb(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+fn size_of(path: &Path) -> std::io::Result<u64> {
+    let meta = std::fs::symlink_metadata(path)?;
+    if !meta.is_dir() {
+        return Ok(meta.len());
+    }
+    std::fs::read_dir(path)?.map(|entry| size_of(&entry?.path())).sum()
+}

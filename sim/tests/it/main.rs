@@ -1,0 +1,12 @@
+//! End-to-end tests with the real binaries on loopback, and tests of the workspace itself.
+//!
+//! - `exactly_once`: container logs, real rotation, SIGKILL of agent and collector, every line once.
+//! - `clients`: clients that others wrote: the OpenTelemetry SDK for Python, Prometheus.
+//! - `refusals`: what the binaries say when they cannot start.
+//! - `workspace`: who may depend on whom.
+
+mod clients;
+mod exactly_once;
+mod refusals;
+mod stack;
+mod workspace;
