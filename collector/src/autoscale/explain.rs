@@ -112,12 +112,11 @@ pub(super) fn unknown(
     timing: Timing,
 ) -> String {
     let wanted = question.metric;
-    let whom =
-        wanted.pod.as_ref().map_or_else(|| "no pod".to_owned(), |pod| format!("not pod {pod}"));
-    let mut text = format!(
-        "metric {}: {whom} in namespace {} had it within the last hour",
-        wanted.metric, wanted.namespace
-    );
+    let whom = match &wanted.pod {
+        None => format!("no pod in namespace {} had it", wanted.namespace),
+        Some(pod) => format!("pod {pod} in namespace {} did not have it", wanted.namespace),
+    };
+    let mut text = format!("metric {}: {whom} within the last hour", wanted.metric);
     let matchers = [Matcher::equal("namespace", &wanted.namespace), some_pod()];
     let start = timing.now.saturating_sub(EXPLAIN_BACK_MS);
     let Ok(series) = source.series(&matchers, start, timing.now) else { return text };

@@ -212,7 +212,11 @@ async fn errors_say_what_there_is() {
             404,
             "no pod in namespace default had it within the last hour; of the 4 metrics of its pods the most alike are http_requests",
         ),
-        ("web-9/http_requests", 404, "not pod web-9"),
+        (
+            "web-9/http_requests",
+            404,
+            "metric http_requests: pod web-9 in namespace default did not have it",
+        ),
         ("*/http_requests?labelSelector=a%20b", 400, "labelSelector: unable to parse"),
         ("*/http_requests?metricLabelSelector=%2C", 400, "metricLabelSelector: unable to parse"),
     ];

@@ -41,8 +41,8 @@ pub(super) const FOOTER_BYTES: usize = 64;
 pub(super) const PAGE_BYTES: usize = 64 << 10;
 /// No page can be bigger: it is closed after the column that filled it.
 const PAGE_BYTES_MAX: usize = PAGE_BYTES + 16 * COLUMN_SAMPLES_MAX;
-/// No index is believed to be bigger: ten million series take less.
-const INDEX_BYTES_MAX: usize = 1 << 30;
+/// No index is written that is bigger, or believed to be: eight million usual series take less.
+pub(super) const INDEX_BYTES_MAX: usize = 1 << 30;
 
 /// Where a page lies in the file.
 #[derive(Clone, Copy, Debug)]
@@ -326,17 +326,23 @@ fn kind_of(byte: u8) -> MetricKind {
 /// Reads items of one block; neighbours share the page that was decompressed last.
 pub(super) struct Cursor {
     file: Arc<BlockFile>,
-    values: Option<(u32, Vec<u8>)>,
-    times: Option<(u32, Vec<u8>)>,
+    values: Kept,
+    times: Kept,
     columns: HashMap<u32, Arc<[Millis]>>,
 }
+
+/// Decompressed pages with their numbers, the oldest first.
+type Kept = Vec<(u32, Vec<u8>)>;
+
+/// Pages of a kind that a cursor keeps at the most.
+const PAGES_KEPT_MAX: usize = 4;
 
 /// Columns of times that a cursor keeps at the most.
 const COLUMNS_KEPT_MAX: usize = 2048;
 
 impl Cursor {
     pub(super) fn new(file: Arc<BlockFile>) -> Self {
-        Self { file, values: None, times: None, columns: HashMap::new() }
+        Self { file, values: Kept::new(), times: Kept::new(), columns: HashMap::new() }
     }
 
     /// The file that is read.
@@ -383,24 +389,30 @@ impl BlockFile {
         Error::Damaged { path: self.path.clone(), what }
     }
 
-    fn page<'k>(
-        &self,
-        pages: &[Page],
-        number: u32,
-        kept: &'k mut Option<(u32, Vec<u8>)>,
-    ) -> Result<&'k [u8], Error> {
-        if kept.as_ref().is_none_or(|(n, _)| *n != number) {
-            let page = pages[number as usize];
-            let mut bytes = vec![0; page.size as usize];
-            match self.file.read_exact_at(&mut bytes, page.offset) {
-                Ok(()) => {}
-                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
-                    return Err(self.damaged(Corrupt("a page lies beyond the end")));
+    /// A page, decompressed unless it is kept.
+    fn page<'k>(&self, pages: &[Page], number: u32, kept: &'k mut Kept) -> Result<&'k [u8], Error> {
+        let at = match kept.iter().position(|(n, _)| *n == number) {
+            Some(at) => at,
+            None => {
+                let page = self.read_page(pages[number as usize])?;
+                if kept.len() >= PAGES_KEPT_MAX {
+                    kept.remove(0);
                 }
-                Err(e) => return Err(Error::io("read", &self.path, e)),
+                kept.push((number, page));
+                kept.len() - 1
             }
-            *kept = Some((number, unpack(&bytes, page).map_err(|c| self.damaged(c))?));
+        };
+        Ok(&kept[at].1)
+    }
+
+    fn read_page(&self, page: Page) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; page.size as usize];
+        match self.file.read_exact_at(&mut bytes, page.offset) {
+            Ok(()) => unpack(&bytes, page).map_err(|c| self.damaged(c)),
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(self.damaged(Corrupt("a page lies beyond the end")))
+            }
+            Err(e) => Err(Error::io("read", &self.path, e)),
         }
-        Ok(kept.as_ref().map_or(&[], |(_, bytes)| bytes))
     }
 }

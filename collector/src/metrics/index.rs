@@ -185,15 +185,16 @@ impl Index {
         Labels::from_pairs(self.pairs(id).iter().map(|(n, v)| (text(*n), text(*v))))
     }
 
-    /// By what series are ordered in a block: the name of the metric, then the fingerprint. The same
-    /// for every process that ever writes the series.
-    pub(super) fn order_keys(&self, ids: &[SeriesId]) -> Vec<(Arc<str>, u128, SeriesId)> {
+    /// By what series are ordered in a block: the name of the metric, then the number. Numbers are
+    /// given as series are met, target by target, and at the start as they lie in the oldest block:
+    /// so within each name the targets come in the same order, in every block.
+    pub(super) fn order_keys(&self, ids: &[SeriesId]) -> Vec<(Arc<str>, SeriesId)> {
         let none: Arc<str> = "".into();
         let name = self.symbols.number(METRIC_NAME);
         let key = |id: &SeriesId| {
             let pair = self.pairs(*id).iter().find(|(n, _)| Some(*n) == name);
             let text = pair.map_or(&none, |(_, value)| self.symbols.text(*value));
-            (text.clone(), self.fingerprint(*id), *id)
+            (text.clone(), *id)
         };
         ids.iter().map(key).collect()
     }

@@ -107,7 +107,7 @@ impl MetricStore {
         let mut keys = self.read().index.order_keys(&ids);
         drop(ids);
         keys.sort_unstable();
-        keys.into_iter().map(|(_, _, id)| id).collect()
+        keys.into_iter().map(|(_, id)| id).collect()
     }
 
     fn add(
