@@ -14,6 +14,7 @@
 
 pub mod autoscale;
 pub mod config;
+mod connections;
 pub mod ingest;
 pub mod logs;
 pub mod metrics;
@@ -98,7 +99,9 @@ impl Collector {
         let (trigger, ports) = shutdown::channel();
         let front = Arc::new(Front::new(self.registry.clone()));
         let mut tasks = JoinSet::new();
-        tasks.spawn(server::serve(self.http, server::outer(front.clone()), ports.clone()));
+        let grace = self.config.grace;
+        let routes = server::outer(front.clone());
+        tasks.spawn(connections::serve(self.http, routes, ports.clone(), grace));
         let opened = open(self.config.clone(), self.registry.clone()).await?;
         let (doors, gauges) = (opened.doors, opened.gauges);
         let api = ApiState::new(
@@ -109,10 +112,10 @@ impl Collector {
         let routes = ingest::router(doors.clone()).merge(taffrail_query::api::router(api));
         if let Some(grpc) = self.grpc {
             let routes = ingest::otlp_grpc::router(doors.clone());
-            tasks.spawn(server::serve(grpc, routes, ports.clone()));
+            tasks.spawn(connections::serve(grpc, routes, ports.clone(), grace));
         }
         if let Some((listener, api)) = self.autoscale {
-            tasks.spawn(autoscale(listener, api, doors.clone(), ports.clone())?);
+            tasks.spawn(autoscale(listener, api, &doors, ports.clone())?);
         }
         let upkeep = upkeep::start(&doors, gauges, &ports);
         front.ready(routes, doors.clone());
@@ -121,7 +124,7 @@ impl Collector {
         let broken = until_stopped(stop, &mut tasks).await;
         doors.admission.stop();
         trigger.stop();
-        server::finish(tasks, self.config.grace).await;
+        while tasks.join_next().await.is_some() {}
         upkeep.join_all().await;
         tokio::task::spawn_blocking(move || upkeep::close(&doors)).await??;
         broken
@@ -168,34 +171,26 @@ async fn open(config: Config, registry: Registry) -> anyhow::Result<Opened> {
 fn autoscale(
     listener: TcpListener,
     api: AutoscaleConfig,
-    doors: Arc<Doors>,
+    doors: &Doors,
     mut ports: Shutdown,
-) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
+) -> anyhow::Result<impl Future<Output = ()> + use<>> {
     let tls = Tls::open(api.tls).context("open the certificates of the autoscaling API")?;
-    let state = AutoscaleState {
+    let router = autoscale::router(AutoscaleState {
         series: doors.metrics.store.clone(),
         now: taffrail_kit::clock::unix_millis,
         stale_after: api.stale_after,
         window: api.window,
-    };
-    Ok(async move {
-        let router = autoscale::router(state);
-        serve::serve(listener, Arc::new(tls), router, async move { ports.wait().await }).await;
-        Ok(())
-    })
+    });
+    Ok(serve::serve(listener, Arc::new(tls), router, async move { ports.wait().await }))
 }
 
-/// Returns when it is time to stop; with an error when a port broke down.
-async fn until_stopped(
-    mut stop: Shutdown,
-    tasks: &mut JoinSet<anyhow::Result<()>>,
-) -> anyhow::Result<()> {
+/// Returns when it is time to stop; with an error when a port is gone before.
+async fn until_stopped(mut stop: Shutdown, ports: &mut JoinSet<()>) -> anyhow::Result<()> {
     tokio::select! {
         () = stop.wait() => Ok(()),
-        Some(ended) = tasks.join_next() => match ended {
-            Ok(Ok(())) => bail!("a port closed by itself"),
-            Ok(Err(error)) => Err(error),
-            Err(error) => Err(error).context("serve a port"),
-        },
+        Some(ended) = ports.join_next() => {
+            ended.context("serve a port")?;
+            bail!("a port closed by itself")
+        }
     }
 }

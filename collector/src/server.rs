@@ -2,9 +2,7 @@
 //! read.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use anyhow::Context;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -12,10 +10,7 @@ use axum::routing::get;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use prometheus::Registry;
-use taffrail_kit::shutdown::Shutdown;
 use taffrail_kit::telemetry::metrics;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::ingest::Doors;
@@ -91,25 +86,4 @@ async fn inner(State(front): State<Arc<Front>>, request: Request) -> Response {
 
 fn unavailable(text: String) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "2")], text).into_response()
-}
-
-/// Serves a port until told to stop, then finishes the open requests.
-///
-/// # Errors
-/// When the port breaks down.
-pub async fn serve(
-    listener: TcpListener,
-    routes: Router,
-    mut stop: Shutdown,
-) -> anyhow::Result<()> {
-    let stopped = async move { stop.wait().await };
-    axum::serve(listener, routes).with_graceful_shutdown(stopped).await.context("serve a port")
-}
-
-/// Waits for the ports to finish, no longer than `grace`.
-pub async fn finish(mut ports: JoinSet<anyhow::Result<()>>, grace: Duration) {
-    let all = async { while ports.join_next().await.is_some() {} };
-    if tokio::time::timeout(grace, all).await.is_err() {
-        tracing::warn!(?grace, "some requests were not finished in time");
-    }
 }

@@ -31,6 +31,7 @@ pub(crate) fn start(doors: &Arc<Doors>, gauges: Gauges, stop: &Shutdown) -> Join
     tasks.spawn(repeat("metrics", doors.clone(), stop.clone(), METRICS_EVERY, write_metrics));
     let look = move |doors: &Doors| {
         doors.admission.look_at_disk();
+        doors.metrics.look();
         gauges.set(doors);
         Ok(())
     };

@@ -25,6 +25,10 @@ const VERSION: u8 = 1;
 /// Bytes before tenant and body.
 const HEAD_BYTES: usize = 12;
 
+/// Size of a file. A file is removed when all its frames are in the store, so this is also about what
+/// is kept too long.
+const SEGMENT_BYTES: u64 = 16 << 20;
+
 /// What a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -145,6 +149,7 @@ pub fn open(dir: &Path, name: &str, replay_from: u64) -> Result<Journal, journal
     let options = Options {
         name: format!("wal-{name}"),
         frame_bytes_max: u32::try_from(BODY_BYTES_MAX + HEAD_BYTES + 255).unwrap_or(u32::MAX),
+        segment_bytes: SEGMENT_BYTES,
         next_seq_min: replay_from,
         ..Options::default()
     };

@@ -2,10 +2,11 @@
 //! how old it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use taffrail_model::Matcher;
 use taffrail_model::sample::METRIC_NAME;
-use taffrail_query::source::SeriesSource;
+use taffrail_query::source::{Cancel, SeriesSelect, SeriesSource};
 
 use super::quantity;
 use super::values::{EXPLAIN_BACK_MS, Pod, Question, Timing, Trouble, some_pod};
@@ -18,6 +19,7 @@ const EXAMPLE_CHARS_MAX: usize = 400;
 
 /// There are such series, but no fresh one that is asked for.
 pub(super) fn not_fresh(
+    source: &dyn SeriesSource,
     question: &Question<'_>,
     timing: Timing,
     pods: &BTreeMap<String, Pod>,
@@ -46,7 +48,37 @@ pub(super) fn not_fresh(
     for (trouble, names) in troubles {
         text.push_str(&format!("; {} {}", in_words(trouble), listed(&names)));
     }
+    let failing = failing_scrapes(source, question, timing);
+    let failing: Vec<&str> =
+        matched.iter().map(|(name, _)| name.as_str()).filter(|n| failing.contains(*n)).collect();
+    if !failing.is_empty() {
+        text.push_str(&format!("; the last scrape failed: {}", listed(&failing)));
+    }
     text
+}
+
+/// Pods whose newest `up` is 0.
+fn failing_scrapes(
+    source: &dyn SeriesSource,
+    question: &Question<'_>,
+    timing: Timing,
+) -> BTreeSet<String> {
+    let namespace = Matcher::equal("namespace", &question.metric.namespace);
+    let select = SeriesSelect {
+        matchers: vec![Matcher::equal(METRIC_NAME, "up"), namespace, some_pod()],
+        start: timing.now.saturating_sub(EXPLAIN_BACK_MS),
+        end: timing.now,
+        cancel: Cancel::new(),
+    };
+    let mut failing = BTreeSet::new();
+    let selected = source.select(&select, &mut |labels, _, values| {
+        if values.last() == Some(&0.0) {
+            failing.extend(labels.get("pod").map(str::to_owned));
+        }
+        ControlFlow::Continue(())
+    });
+    // What cannot be found out is left unsaid.
+    selected.map_or_else(|_| BTreeSet::new(), |()| failing)
 }
 
 fn none_matches(question: &Question<'_>, pods: &BTreeMap<String, Pod>) -> String {
@@ -80,12 +112,11 @@ pub(super) fn unknown(
     timing: Timing,
 ) -> String {
     let wanted = question.metric;
-    let whom =
-        wanted.pod.as_ref().map_or_else(|| "no pod".to_owned(), |pod| format!("not pod {pod}"));
-    let mut text = format!(
-        "metric {}: {whom} in namespace {} had it within the last hour",
-        wanted.metric, wanted.namespace
-    );
+    let whom = match &wanted.pod {
+        None => format!("no pod in namespace {} had it", wanted.namespace),
+        Some(pod) => format!("pod {pod} in namespace {} did not have it", wanted.namespace),
+    };
+    let mut text = format!("metric {}: {whom} within the last hour", wanted.metric);
     let matchers = [Matcher::equal("namespace", &wanted.namespace), some_pod()];
     let start = timing.now.saturating_sub(EXPLAIN_BACK_MS);
     let Ok(series) = source.series(&matchers, start, timing.now) else { return text };

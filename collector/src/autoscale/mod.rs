@@ -30,7 +30,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Query, Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{Method, StatusCode, Uri};
+use http::{Method, StatusCode, Uri, header};
 use serde_json::{Value, json};
 use taffrail_model::time::{Millis, format_rfc3339};
 use taffrail_query::source::{Cancel, SeriesSource};
@@ -48,9 +48,8 @@ const QUESTIONS_MAX: usize = 16;
 /// another, so a slow answer delays all others.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a list of metrics is served before it is made again: the API's health is checked by
-/// asking for it, many times a minute.
-const LIST_KEPT_MS: Millis = 30_000;
+/// How long a list of metrics is served before it is made again.
+const LIST_KEPT_MS: Millis = 60_000;
 
 /// What the API answers from.
 #[derive(Clone)]
@@ -67,13 +66,14 @@ pub struct AutoscaleState {
 
 struct Front {
     state: AutoscaleState,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     listed: Mutex<Option<(Millis, Arc<Vec<String>>)>>,
 }
 
 /// The API as a router that answers every path.
 pub fn router(state: AutoscaleState) -> Router {
-    let front = Front { state, permits: Semaphore::new(QUESTIONS_MAX), listed: Mutex::new(None) };
+    let front =
+        Front { state, permits: Arc::new(Semaphore::new(QUESTIONS_MAX)), listed: Mutex::new(None) };
     Router::new().fallback(answer).with_state(Arc::new(front))
 }
 
@@ -95,7 +95,12 @@ async fn answer(State(front): State<Arc<Front>>, request: Request) -> Response {
         Route::OpenApiV2 => discovery::openapi_v2(),
         Route::OpenApiV3 => discovery::openapi_v3(),
         Route::OpenApiV3Of(_) => discovery::openapi_v3_of(),
-        Route::Resources(version) => discovery::resources(version, &front.metrics().await),
+        Route::Resources(version) => {
+            // The API's health is checked by asking for the list many times a minute, without saying
+            // what is accepted: nobody reads that answer.
+            let read = request.headers().contains_key(header::ACCEPT);
+            discovery::resources(version, &front.metrics(read).await)
+        }
         Route::Pods(version, metric) => front
             .pods(version, metric, request.uri())
             .await
@@ -130,14 +135,14 @@ impl Front {
         })))
     }
 
-    /// The metrics that there are, at most [`LIST_KEPT_MS`] old.
-    async fn metrics(self: &Arc<Self>) -> Arc<Vec<String>> {
+    /// The metrics that there are, at most [`LIST_KEPT_MS`] old; or, when nobody will read them, what
+    /// was last known.
+    async fn metrics(self: &Arc<Self>, read: bool) -> Arc<Vec<String>> {
         let now = (self.state.now)();
         let kept = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((at, list)) = &kept
-            && now.saturating_sub(*at) < LIST_KEPT_MS
-        {
-            return list.clone();
+        let fresh = kept.as_ref().is_some_and(|(at, _)| now.saturating_sub(*at) < LIST_KEPT_MS);
+        if fresh || !read {
+            return kept.map(|(_, list)| list).unwrap_or_default();
         }
         let made = self.blocking(move |state, _| discovery::metrics(&*state.series, now)).await;
         let Ok(list) = made.map(Arc::new) else {
@@ -156,8 +161,13 @@ impl Front {
         let stop = StopOnDrop(Cancel::new());
         let cancel = stop.0.clone();
         let work = async {
-            let _permit = self.permits.acquire().await.ok();
-            tokio::task::spawn_blocking(move || question(&front.state, &cancel)).await
+            let permit = self.permits.clone().acquire_owned().await;
+            let run = move || {
+                // Held until the question really ends, also when nobody waits any more.
+                let _permit = permit;
+                question(&front.state, &cancel)
+            };
+            tokio::task::spawn_blocking(run).await
         };
         match tokio::time::timeout(ANSWER_TIMEOUT, work).await {
             Ok(Ok(answer)) => Ok(answer),
@@ -202,7 +212,7 @@ fn item_json(
     });
     // Kubernetes' times have no fractions.
     let time = format_rfc3339(item.timestamp.div_euclid(1000).saturating_mul(1_000_000_000));
-    let seconds = item.window.map(|window| (window + 500) / 1000);
+    let seconds = item.window.map(|window| window.saturating_add(500) / 1000);
     let mut body = json!({ "describedObject": object });
     match version {
         Version::V1Beta1 => body["metricName"] = name.into(),

@@ -8,6 +8,13 @@ use std::path::PathBuf;
 use axum::body::Body;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::{
+    AggregationTemporality, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric,
+    number_data_point,
+};
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use taffrail_model::sample::{METRIC_NAME, stale_nan};
@@ -18,6 +25,8 @@ use tower::ServiceExt;
 
 use super::tls::{Tls, TlsConfig};
 use super::*;
+use crate::ingest::otlp_metrics::decode;
+use crate::metrics::{MetricStore, MetricStoreConfig};
 
 const NOW: Millis = 1_795_186_800_000;
 const BASE: &str = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/pods";
@@ -88,6 +97,7 @@ fn world() -> Listed {
     world.pod("hits_total", "web-2", &[], &[(0, 30.0)]);
     world.pod("queue", "web-1", &[("app_kubernetes_io_name", "shop")], &[(120, 3.0)]);
     world.add(&[(METRIC_NAME, "up"), ("namespace", "default")], &[(0, 1.0)]);
+    world.pod("up", "web-3", &[], &[(15, 1.0), (0, 0.0)]);
     world.kinds.insert("queue".into(), MetricKind::Gauge);
     world
 }
@@ -193,11 +203,20 @@ async fn errors_say_what_there_is() {
         ("web-5/http_requests", 404, "no longer there: web-5"),
         ("web-2/hits:rate", 404, "one sample, a rate needs two: web-2"),
         (
+            "web-3/http_requests",
+            404,
+            "newest 187s old (web-3); too old: web-3; the last scrape failed: web-3",
+        ),
+        (
             "*/http_reqs",
             404,
-            "no pod in namespace default had it within the last hour; of the 3 metrics of its pods the most alike are http_requests",
+            "no pod in namespace default had it within the last hour; of the 4 metrics of its pods the most alike are http_requests",
         ),
-        ("web-9/http_requests", 404, "not pod web-9"),
+        (
+            "web-9/http_requests",
+            404,
+            "metric http_requests: pod web-9 in namespace default did not have it",
+        ),
         ("*/http_requests?labelSelector=a%20b", 400, "labelSelector: unable to parse"),
         ("*/http_requests?metricLabelSelector=%2C", 400, "metricLabelSelector: unable to parse"),
     ];
@@ -225,6 +244,54 @@ async fn labels_of_a_pod_may_stand_on_another_series() {
     assert_eq!(body["items"][0]["describedObject"]["name"], "web-1");
 }
 
+/// What an SDK in a pod sends is what an autoscaler gets.
+#[tokio::test]
+async fn from_otlp_through_the_store_to_the_autoscaler() {
+    let text = |key: &str, value: &str| {
+        let value = any_value::Value::StringValue(value.to_owned());
+        let value = Some(AnyValue { value: Some(value) });
+        KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
+    };
+    let point = |ago: i64, value: i64| NumberDataPoint {
+        time_unix_nano: ((NOW - ago * 1000) * 1_000_000) as u64,
+        value: Some(number_data_point::Value::AsInt(value)),
+        ..NumberDataPoint::default()
+    };
+    let sum = Sum {
+        data_points: vec![point(30, 100), point(10, 200), point(0, 250)],
+        aggregation_temporality: AggregationTemporality::Cumulative as i32,
+        is_monotonic: true,
+    };
+    let metric = Metric {
+        name: "orders.placed".into(),
+        data: Some(metric::Data::Sum(sum)),
+        ..Metric::default()
+    };
+    let attributes = vec![text("k8s.namespace.name", "default"), text("k8s.pod.name", "cart-0")];
+    let resource = Some(Resource { attributes, ..Resource::default() });
+    let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
+    let resource_metrics =
+        vec![ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }];
+    let decoded = decode(ExportMetricsServiceRequest { resource_metrics }, 0);
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = MetricStoreConfig::new(folder.path().to_owned());
+    config.now = || NOW;
+    let store = MetricStore::open(config).unwrap().store;
+    assert_eq!(store.apply(0, &decoded.series).accepted, 3);
+    let api = router(AutoscaleState {
+        series: store.clone(),
+        now: || NOW,
+        stale_after: Duration::from_secs(60),
+        window: Duration::from_secs(60),
+    });
+    for flushed in [false, true] {
+        let (code, _, body) = ask(&api, &format!("{BASE}/*/orders_placed_per_second"), &[]).await;
+        assert_eq!((code, &body["items"][0]["value"]), (200, &json!("5")), "{flushed}: {body}");
+        assert_eq!(body["items"][0]["windowSeconds"], 30);
+        store.flush().unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_gauge_has_no_rate() {
     let mut world = world();
@@ -238,12 +305,21 @@ async fn a_gauge_has_no_rate() {
 #[tokio::test]
 async fn discovery_documents() {
     let api = api(world());
-    let (_, _, list) = ask(&api, "/apis/custom.metrics.k8s.io/v1beta2", &[]).await;
+    let path = "/apis/custom.metrics.k8s.io/v1beta2";
+    let (code, _, list) = ask(&api, path, &[]).await;
+    assert_eq!((code, &list["resources"]), (200, &json!([])), "a health check costs nothing");
+    let (_, _, list) = ask(&api, path, &[("accept", "application/json")]).await;
     let names: Vec<&str> =
         list["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
     assert_eq!(
         names,
-        ["pods/hits_total", "pods/hits_total_per_second", "pods/http_requests", "pods/queue"]
+        [
+            "pods/hits_total",
+            "pods/hits_total_per_second",
+            "pods/http_requests",
+            "pods/queue",
+            "pods/up"
+        ]
     );
     let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
     let (code, headers, body) = ask(&api, "/apis", &[("accept", accept)]).await;

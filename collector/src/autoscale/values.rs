@@ -147,7 +147,7 @@ pub(super) fn ask(
         }
         let all = reading.pods(EXPLAIN_BACK_MS.max(back), false)?;
         if !all.is_empty() {
-            return Err(Status::not_found(explain::not_fresh(question, timing, &all)));
+            return Err(Status::not_found(explain::not_fresh(source, question, timing, &all)));
         }
     }
     Err(Status::not_found(match no_counter {
@@ -347,7 +347,7 @@ fn rate(times: &[Millis], values: &[f64], window: Millis) -> Result<(f64, Millis
         }
         before = Some((*ts, *value));
     }
-    let span = last - first;
+    let span = last.saturating_sub(first);
     if span <= 0 {
         return Err(Trouble::OneSample);
     }
@@ -387,6 +387,7 @@ pub(super) fn failed(error: &SourceError) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn rates_handle_restarts_and_gaps() {
@@ -405,6 +406,23 @@ mod tests {
         for (times, values, expected) in cases {
             let values = &values[..times.len()];
             assert_eq!(rate(times, values, 60_000), expected, "{values:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_counter_that_never_restarts_rises_by_its_difference(
+            steps in proptest::collection::vec((1i64..20_000, 0u32..1000), 1..20),
+        ) {
+            let (mut times, mut values) = (vec![0], vec![0.0]);
+            for (step, more) in steps {
+                times.push(times[times.len() - 1] + step);
+                values.push(values[values.len() - 1] + f64::from(more));
+            }
+            let last = times.len() - 1;
+            let (rate, span) = rate(&times, &values, Millis::MAX).expect("two samples");
+            prop_assert_eq!(span, times[last]);
+            prop_assert!((rate * span as f64 / 1000.0 - values[last]).abs() < 1e-6);
         }
     }
 

@@ -18,8 +18,9 @@ use super::refusal::Refusal;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Unit of the budget of bytes.
-const UNIT_BYTES: usize = 1 << 10;
+/// Unit of the budget of bytes: what the smallest request counts for, so that it bounds their number
+/// too.
+const UNIT_BYTES: usize = 16 << 10;
 
 /// The limits.
 #[derive(Clone, Debug)]
@@ -51,6 +52,19 @@ pub struct Held {
     /// The body.
     pub bytes: Bytes,
     _permit: OwnedSemaphorePermit,
+}
+
+/// A share of the budget, before there is a body.
+pub struct Share {
+    permit: OwnedSemaphorePermit,
+}
+
+impl Share {
+    /// The share with its body.
+    #[must_use]
+    pub fn of(self, bytes: Bytes) -> Held {
+        Held { bytes, _permit: self.permit }
+    }
 }
 
 impl Admission {
@@ -95,14 +109,13 @@ impl Admission {
         }
     }
 
-    /// Takes a share of the budget for a body that is already in memory.
+    /// Takes a share of the budget for a body that will be read.
     ///
     /// # Errors
     /// As [`Admission::read`].
-    pub async fn hold(&self, bytes: Bytes) -> Result<Held, Refusal> {
+    pub async fn share(&self, bytes: usize) -> Result<Share, Refusal> {
         self.check()?;
-        let permit = self.budget_for(bytes.len()).await?;
-        Ok(Held { bytes, _permit: permit })
+        Ok(Share { permit: self.budget_for(bytes).await? })
     }
 
     async fn budget_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -164,5 +177,47 @@ fn free_below(path: &Path, reserve: u64) -> bool {
             tracing::debug!(%error, "cannot tell the free space of the disk");
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission() -> Admission {
+        let data_dir = std::env::temp_dir();
+        Admission::new(Limits { inflight_bytes: 0, workers: 1, disk_reserve: 0, data_dir })
+    }
+
+    #[tokio::test]
+    async fn bodies_are_read_within_the_limit() {
+        let admission = admission();
+        let headers = HeaderMap::new();
+        let held = admission.read(&headers, Body::from("body")).await.unwrap();
+        assert_eq!(&held.bytes[..], b"body");
+        drop(held);
+        let long = Body::from(vec![0; WIRE_BYTES_MAX + 1]);
+        let refused = admission.read(&headers, long).await.err();
+        assert!(matches!(refused, Some(Refusal::TooLarge { .. })), "{refused:?}");
+        let mut announced = HeaderMap::new();
+        announced.insert(http::header::CONTENT_LENGTH, (WIRE_BYTES_MAX + 1).into());
+        let refused = admission.read(&announced, Body::empty()).await.err();
+        assert!(matches!(refused, Some(Refusal::TooLarge { .. })), "{refused:?}");
+        let share = admission.share(WIRE_BYTES_MAX).await;
+        assert!(share.is_ok(), "the whole budget is free again");
+    }
+
+    #[tokio::test]
+    async fn nothing_comes_in_when_stopping() {
+        let admission = admission();
+        admission.stop();
+        let refused = admission.read(&HeaderMap::new(), Body::from("body")).await.err();
+        assert!(matches!(refused, Some(Refusal::Unavailable(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn a_reserve_is_at_most_a_tenth_of_the_disk() {
+        assert!(!free_below(&std::env::temp_dir(), 0));
+        assert!(!free_below(Path::new("/does/not/exist"), u64::MAX), "not known is not full");
     }
 }

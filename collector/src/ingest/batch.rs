@@ -55,55 +55,62 @@ struct Progress {
 /// committed.
 pub fn admit(
     parts: Vec<LogPart>,
-    mut position: impl FnMut(&str) -> Option<Position>,
+    position: impl FnMut(&str) -> Option<Position>,
 ) -> Result<Admitted, Vec<Position>> {
-    let mut files: HashMap<String, Progress> = HashMap::new();
-    let mut admitted = Admitted::default();
-    let mut conflicts: Vec<Position> = Vec::new();
-    for part in parts {
-        let Some(range) = part.range else {
-            admitted.streams.extend(part.streams);
-            continue;
-        };
-        let file = files
-            .entry(range.source.clone())
-            .or_insert_with(|| Progress::new(&range, position(&range.source)));
-        match file.take(&range) {
-            Some(true) => {
-                admitted.streams.extend(part.streams);
-                if admitted.ranges.last() != Some(&range) {
-                    admitted.ranges.push(range);
-                }
-            }
-            Some(false) => {}
-            None if conflicts.contains(&file.before) => {}
-            None => conflicts.push(file.before.clone()),
-        }
-    }
-    admitted.streams.retain(|stream| !stream.entries.is_empty());
-    if conflicts.is_empty() { Ok(admitted) } else { Err(conflicts) }
+    let new = what_is_new(&parts, position)?;
+    Ok(pick(parts.into_iter().zip(new).filter(|(_, new)| *new).map(|(part, _)| part)))
 }
 
 /// As [`admit`] for a batch that was admitted before and is read again from the write-ahead log,
 /// whose earlier frames may have been lost to a damaged disk: what does not fit is kept too. The
-/// second value says how many ranges did not fit.
+/// second value says of how many files something did not fit.
 pub fn admit_again(
     parts: Vec<LogPart>,
-    mut position: impl FnMut(&str) -> Option<Position>,
+    position: impl FnMut(&str) -> Option<Position>,
 ) -> (Admitted, usize) {
-    match admit(parts.clone(), &mut position) {
-        Ok(admitted) => (admitted, 0),
-        Err(conflicts) => {
-            let mut admitted = Admitted::default();
-            for part in parts {
-                admitted.streams.extend(part.streams);
-                admitted.ranges.extend(part.range);
-            }
-            admitted.streams.retain(|stream| !stream.entries.is_empty());
-            admitted.ranges.dedup();
-            (admitted, conflicts.len())
+    match what_is_new(&parts, position) {
+        Ok(new) => {
+            let new = parts.into_iter().zip(new).filter(|(_, new)| *new);
+            (pick(new.map(|(part, _)| part)), 0)
+        }
+        Err(conflicts) => (pick(parts.into_iter()), conflicts.len()),
+    }
+}
+
+/// Of each part whether it is new, or the positions that the batch conflicts with.
+fn what_is_new(
+    parts: &[LogPart],
+    mut position: impl FnMut(&str) -> Option<Position>,
+) -> Result<Vec<bool>, Vec<Position>> {
+    let mut files: HashMap<&str, Progress> = HashMap::new();
+    let mut new = Vec::with_capacity(parts.len());
+    let mut conflicts: Vec<Position> = Vec::new();
+    for part in parts {
+        let Some(range) = &part.range else {
+            new.push(true);
+            continue;
+        };
+        let file = files
+            .entry(&range.source)
+            .or_insert_with(|| Progress::new(range, position(&range.source)));
+        match file.take(range) {
+            Some(is_new) => new.push(is_new),
+            None if conflicts.contains(&file.before) => {}
+            None => conflicts.push(file.before.clone()),
         }
     }
+    if conflicts.is_empty() { Ok(new) } else { Err(conflicts) }
+}
+
+fn pick(parts: impl Iterator<Item = LogPart>) -> Admitted {
+    let mut admitted = Admitted::default();
+    for part in parts {
+        let lines = part.streams.into_iter().filter(|stream| !stream.entries.is_empty());
+        admitted.streams.extend(lines);
+        // Several parts may share a range.
+        admitted.ranges.extend(part.range.filter(|range| admitted.ranges.last() != Some(range)));
+    }
+    admitted
 }
 
 impl Progress {
@@ -216,8 +223,9 @@ mod tests {
 
     #[test]
     fn ranges_continue_repeat_or_conflict() {
-        // (position, ranges, lines admitted or None for a conflict)
-        let cases: [(u64, &[(u64, u64)], Option<usize>); 12] = [
+        /// Position, ranges, lines admitted or `None` for a conflict.
+        type Case<'a> = (u64, &'a [(u64, u64)], Option<usize>);
+        let cases: [Case; 12] = [
             (0, &[(0, 10)], Some(1)),
             (0, &[(0, 0)], Some(1)),
             (0, &[(5, 10)], None),
@@ -258,6 +266,16 @@ mod tests {
         started_late.range.as_mut().unwrap().origin = 100;
         assert!(admit(vec![started_late.clone()], at(0)).is_ok());
         assert!(admit(vec![started_late], at(50)).is_err());
+    }
+
+    #[test]
+    fn replay_keeps_what_does_not_fit() {
+        let hole = vec![part("f", 20, 30, 1), part("f", 20, 30, 2), part("g", 0, 5, 1)];
+        assert!(admit(hole.clone(), at(10)).is_err());
+        let (admitted, misfits) = admit_again(hole, at(10));
+        assert_eq!((admitted.streams.len(), admitted.ranges.len(), misfits), (3, 2, 1));
+        let (admitted, misfits) = admit_again(vec![part("f", 0, 10, 1)], at(10));
+        assert_eq!((admitted, misfits), (Admitted::default(), 0));
     }
 
     #[test]

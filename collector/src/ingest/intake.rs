@@ -7,6 +7,7 @@
 //! batch was there already, waits for the frames that it rests on.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
@@ -19,6 +20,9 @@ use super::refusal::Refusal;
 use crate::logs::{LogStore, LogStoreConfig};
 use crate::metrics::{MetricStore, MetricStoreConfig};
 use crate::wal::{self, Received};
+
+/// Frames of samples that are replayed between two looks whether the store is due.
+const REPLAY_FRAMES: u64 = 64;
 
 /// What waits for the disk: the frame to wait for, and what to answer then.
 #[derive(Debug)]
@@ -53,18 +57,18 @@ impl LogIntake {
     /// Opens store and log, and applies to the store what only the log holds.
     ///
     /// # Errors
-    /// When either cannot be opened, or the store cannot be written.
+    /// When either cannot be opened.
     pub fn open(config: LogStoreConfig, wal_dir: &Path) -> anyhow::Result<Self> {
         let opened = LogStore::open(config).context("open the log store")?;
         let wal = wal::open(wal_dir, "logs", opened.replay_from)
             .context("open the write-ahead log of the log store")?;
         let intake = Self { store: opened.store, wal, order: Mutex::new(()) };
-        intake.replay(opened.replay_from)?;
+        intake.replay(opened.replay_from);
         Ok(intake)
     }
 
-    fn replay(&self, from: u64) -> anyhow::Result<()> {
-        let mut frames = 0_u64;
+    fn replay(&self, from: u64) {
+        let (mut frames, mut writable) = (0_u64, true);
         for frame in self.wal.read_from(from) {
             let Some((seq, payload)) = readable("logs", frame) else { continue };
             let parts = match parse(&payload).and_then(|received| decode::logs(&received)) {
@@ -79,13 +83,12 @@ impl LogIntake {
                 tracing::error!(wal = "logs", seq, misfits, "a frame does not continue its files");
             }
             self.store.apply(seq, admitted.streams, &admitted.ranges);
-            if self.store.is_full() {
-                self.store.flush().context("write the log store during replay")?;
-            }
             frames += 1;
+            if writable && self.store.is_full() {
+                writable = written("logs", &self.store.flush());
+            }
         }
         tracing::info!(wal = "logs", from, frames, "replayed");
-        Ok(())
     }
 
     fn in_order(&self) -> MutexGuard<'_, ()> {
@@ -118,17 +121,10 @@ impl LogIntake {
         Ok(Pending { seq, answer: Ok(Stored { items: lines, ..Stored::default() }) })
     }
 
-    /// The positions of all files whose identity begins with `prefix`, once they are durable.
-    ///
-    /// # Errors
-    /// When they never will be.
-    pub async fn positions(&self, prefix: &str) -> Result<Vec<Position>, Refusal> {
-        let (seq, positions) = {
-            let _order = self.in_order();
-            (self.wal.last_seq(), self.store.positions(prefix))
-        };
-        self.wal.durable(seq).await?;
-        Ok(positions)
+    /// The positions of all files whose identity begins with `prefix`.
+    pub fn positions(&self, prefix: &str) -> Pending<Vec<Position>> {
+        let _order = self.in_order();
+        Pending { seq: self.wal.last_seq(), answer: Ok(self.store.positions(prefix)) }
     }
 }
 
@@ -139,24 +135,35 @@ pub struct MetricIntake {
     /// Its write-ahead log.
     pub wal: Journal,
     order: Mutex<()>,
+    /// Bytes of samples in memory from which on nothing is taken: the store cannot write them, or
+    /// not fast enough.
+    head_bytes_max: u64,
+    full: AtomicBool,
 }
 
 impl MetricIntake {
     /// Opens store and log, and applies to the store what only the log holds.
     ///
     /// # Errors
-    /// When either cannot be opened, or the store cannot be written.
+    /// When either cannot be opened.
     pub fn open(config: MetricStoreConfig, wal_dir: &Path) -> anyhow::Result<Self> {
+        let head_bytes_max = (config.head_bytes_max as u64).saturating_mul(3);
         let opened = MetricStore::open(config).context("open the metric store")?;
         let wal = wal::open(wal_dir, "metrics", opened.replay_from)
             .context("open the write-ahead log of the metric store")?;
-        let intake = Self { store: opened.store, wal, order: Mutex::new(()) };
-        intake.replay(opened.replay_from)?;
+        let intake = Self {
+            store: opened.store,
+            wal,
+            order: Mutex::new(()),
+            head_bytes_max,
+            full: AtomicBool::new(false),
+        };
+        intake.replay(opened.replay_from);
         Ok(intake)
     }
 
-    fn replay(&self, from: u64) -> anyhow::Result<()> {
-        let mut frames = 0_u64;
+    fn replay(&self, from: u64) {
+        let (mut frames, mut writable) = (0_u64, true);
         for frame in self.wal.read_from(from) {
             let Some((seq, payload)) = readable("metrics", frame) else { continue };
             match parse(&payload).and_then(|received| decode::metrics(&received)) {
@@ -168,10 +175,17 @@ impl MetricIntake {
                 }
             }
             frames += 1;
+            if writable && frames.is_multiple_of(REPLAY_FRAMES) {
+                writable = written("metrics", &self.store.tick());
+            }
         }
-        self.store.tick().context("write the metric store after replay")?;
         tracing::info!(wal = "metrics", from, frames, "replayed");
-        Ok(())
+    }
+
+    /// Looks whether there is room for more samples; called every second or so.
+    pub fn look(&self) {
+        let full = self.store.stats().head_bytes > self.head_bytes_max;
+        self.full.store(full, Ordering::Relaxed);
     }
 
     /// Stores the samples of a request. Blocks for as long as a write into the page cache takes.
@@ -179,6 +193,9 @@ impl MetricIntake {
     /// # Errors
     /// When nothing could be stored; nothing has changed then.
     pub fn commit(&self, received: &Received<'_>) -> Result<Pending<Stored>, Refusal> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(Refusal::Full("the metric store is writing to disk".into()));
+        }
         let decoded = decode::metrics(received)?;
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         if decoded.series.is_empty() {
@@ -214,6 +231,16 @@ fn readable(wal: &str, frame: ReadFrame) -> Option<(u64, Vec<u8>)> {
             None
         }
     }
+}
+
+/// Whether a store could be written during replay. When not (the disk is full, most likely), all that
+/// is replayed stays in memory, as it did before the process ended: a start that fails would only
+/// be tried again, and nobody could read what is there.
+fn written<T>(wal: &str, outcome: &Result<T, impl std::fmt::Display>) -> bool {
+    if let Err(error) = outcome {
+        tracing::error!(wal, %error, "cannot write the store during replay, going on in memory");
+    }
+    outcome.is_ok()
 }
 
 fn parse(payload: &[u8]) -> Result<Received<'_>, Refusal> {

@@ -181,8 +181,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_has_a_level(line in "\\PC{0,80}", json in "[{]?[\"\\\\:a-z{} ]{0,40}") {
-            detect_level(&line);
-            detect_level(&json);
+            let _ = detect_level(&line);
+            let _ = detect_level(&json);
         }
     }
 }

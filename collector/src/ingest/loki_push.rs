@@ -39,6 +39,9 @@ const LEVEL_NAMES: [&str; 6] =
 
 type Metadata = Vec<(String, String)>;
 
+/// Time, line and metadata as they were sent.
+type RawEntry = (Nanos, String, Metadata);
+
 /// Decodes the protobuf form, decompressed.
 ///
 /// # Errors
@@ -89,14 +92,14 @@ fn nanos(seconds: i64, nanos: i32) -> Result<Nanos, Refusal> {
     ts.ok_or_else(|| Refusal::Content(format!("the time {seconds} s is not between 1677 and 2262")))
 }
 
-fn finish(streams: Vec<(Labels, Vec<(Nanos, String, Metadata)>)>) -> Result<Vec<LogPart>, Refusal> {
+fn finish(streams: Vec<(Labels, Vec<RawEntry>)>) -> Result<Vec<LogPart>, Refusal> {
     if streams.is_empty() {
         // Loki says 422, and Fluent Bit sends it again for ever.
         let text = "error at least one valid stream is required for ingestion";
         return Err(Refusal::Content(text.into()));
     }
     let finished = streams.into_iter().map(|(labels, entries)| {
-        let given = level_in(labels.iter());
+        let given = level_in(&labels.iter());
         let finish = |(ts, line, metadata)| finish_entry(ts, line, metadata, given);
         let entries = entries.into_iter().map(finish).collect();
         let stream = StreamEntries { labels: with_service(labels), entries };
@@ -108,14 +111,14 @@ fn finish(streams: Vec<(Labels, Vec<(Nanos, String, Metadata)>)>) -> Result<Vec<
 
 fn finish_entry(ts: Nanos, line: String, mut metadata: Metadata, given: Option<Level>) -> LogEntry {
     let level = given
-        .or_else(|| level_in(metadata.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
+        .or_else(|| level_in(&metadata.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
         .unwrap_or_else(|| detect_level(&line));
     metadata.retain(|(name, _)| name != "detected_level");
     sort_metadata(&mut metadata);
     LogEntry { ts, line, level, metadata }
 }
 
-fn level_in<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Option<Level> {
+fn level_in<'a>(pairs: &(impl Iterator<Item = (&'a str, &'a str)> + Clone)) -> Option<Level> {
     LEVEL_NAMES.iter().find_map(|wanted| {
         let (_, value) = pairs.clone().find(|(name, _)| name == wanted)?;
         Level::from_word(value)

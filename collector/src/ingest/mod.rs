@@ -34,7 +34,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use taffrail_kit::clock;
+use taffrail_model::record::Position;
 use taffrail_model::wire::POSITIONS_PATH;
+use tokio::time::{sleep, timeout};
 
 use admission::{Admission, Held};
 use counters::Counters;
@@ -45,6 +47,9 @@ use crate::wal::{Encoding, Kind, Received};
 
 /// How long a request waits for the log store to write a memtable before it is sent away.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often it looks whether there is room.
+const ROOM_EVERY: Duration = Duration::from_millis(20);
 
 /// What every door works with.
 pub struct Doors {
@@ -82,6 +87,9 @@ impl Doors {
         encoding: Encoding,
         held: Held,
     ) -> Result<Stored, Refusal> {
+        if is_logs(kind) {
+            self.room_for_logs().await?;
+        }
         let worker = self.admission.worker().await?;
         self.counters.received(held.bytes.len());
         let doors = self.clone();
@@ -100,15 +108,34 @@ impl Doors {
         pending.answer
     }
 
+    /// The committed positions of all files whose identity begins with `prefix`.
+    ///
+    /// # Errors
+    /// When the write-ahead log cannot make durable what they rest on.
+    pub async fn positions(self: &Arc<Self>, prefix: String) -> Result<Vec<Position>, Refusal> {
+        let doors = self.clone();
+        let work = tokio::task::spawn_blocking(move || doors.logs.positions(&prefix));
+        let pending = work.await.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        self.logs.wal.durable(pending.seq).await?;
+        pending.answer
+    }
+
     fn commit(&self, received: &Received<'_>) -> Result<Pending<Stored>, Refusal> {
         if !is_logs(received.kind) {
             return self.metrics.commit(received);
         }
-        let parts = decode::logs(received)?;
-        if self.logs.store.is_full() && !self.logs.store.wait_for_room(ROOM_TIMEOUT) {
-            return Err(Refusal::Full("the log store is writing to disk".into()));
-        }
-        self.logs.commit(received, parts)
+        self.logs.commit(received, decode::logs(received)?)
+    }
+
+    /// Waits until the log store has room. No worker is held meanwhile: metrics go on.
+    async fn room_for_logs(&self) -> Result<(), Refusal> {
+        let freed = async {
+            while self.logs.store.is_full() {
+                sleep(ROOM_EVERY).await;
+            }
+        };
+        let full = |_| Refusal::Full("the log store is writing to disk".into());
+        timeout(ROOM_TIMEOUT, freed).await.map_err(full)
     }
 
     /// Counts how a request ended.

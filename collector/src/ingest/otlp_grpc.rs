@@ -4,14 +4,16 @@
 //! and decoding happens where it does for every door.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::{Buf, Bytes};
 use prost::Message;
-use taffrail_model::limits::BODY_BYTES_MAX;
+use taffrail_model::limits::WIRE_BYTES_MAX;
 use tonic::Status;
 use tonic::codec::{
     BufferSettings, Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder,
@@ -22,6 +24,11 @@ use super::otlp_http::{metrics_answer, positions_json};
 use super::refusal::Refusal;
 use crate::wal::{Encoding, Kind};
 
+/// Share of the budget of bytes that one call takes. SDKs send less, and gRPC's own limit is this.
+const MESSAGE_BYTES: usize = 4 << 20;
+/// For a call, from its head to its answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The routes of the gRPC port.
 pub fn router(doors: Arc<Doors>) -> Router {
     let service = "/opentelemetry.proto.collector";
@@ -29,8 +36,7 @@ pub fn router(doors: Arc<Doors>) -> Router {
         .route(&format!("{service}.logs.v1.LogsService/Export"), post(logs))
         .route(&format!("{service}.metrics.v1.MetricsService/Export"), post(metrics))
         .fallback(async || {
-            Status::unimplemented("only OTLP logs and metrics are taken")
-                .into_http::<axum::body::Body>()
+            Status::unimplemented("only OTLP logs and metrics are taken").into_http::<Body>()
         })
         .with_state(doors)
 }
@@ -44,12 +50,18 @@ async fn metrics(State(doors): State<Arc<Doors>>, request: Request) -> Response 
 }
 
 async fn export(doors: Arc<Doors>, kind: Kind, request: Request) -> Response {
+    // A message's size is not known before it is read.
+    let share = match doors.admission.share(MESSAGE_BYTES).await {
+        Ok(share) => share,
+        Err(refusal) => return status(&refusal).into_http::<Body>(),
+    };
+    let mut share = Some(share);
     let service = tower::service_fn(move |request: tonic::Request<Bytes>| {
-        let doors = doors.clone();
+        let (doors, share) = (doors.clone(), share.take());
         async move {
             let take = async {
-                let held = doors.admission.hold(request.into_inner()).await?;
-                doors.take(kind, Encoding::Identity, held).await
+                let share = share.ok_or_else(|| Refusal::Content("a second message".into()))?;
+                doors.take(kind, Encoding::Identity, share.of(request.into_inner())).await
             };
             let stored = doors.counted("otlp_grpc", take).await.map_err(|r| status(&r))?;
             // An answer without fields is empty; only metrics have a partial success.
@@ -60,8 +72,11 @@ async fn export(doors: Arc<Doors>, kind: Kind, request: Request) -> Response {
     let mut grpc = tonic::server::Grpc::new(Raw)
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
-        .max_decoding_message_size(BODY_BYTES_MAX);
-    grpc.unary(service, request).await.into_response()
+        .max_decoding_message_size(WIRE_BYTES_MAX);
+    match tokio::time::timeout(CALL_TIMEOUT, grpc.unary(service, request)).await {
+        Ok(response) => response.into_response(),
+        Err(_) => Status::deadline_exceeded("the call took too long").into_http::<Body>(),
+    }
 }
 
 /// Clients repeat after `UNAVAILABLE`; after `RESOURCE_EXHAUSTED` without details they do not.

@@ -53,8 +53,8 @@ pub(super) async fn logs(
     let form = form_of(&headers);
     let kind = if form == Ok(Form::Json) { Kind::OtlpLogsJson } else { Kind::OtlpLogs };
     match receive(&doors, &headers, body, &form, kind).await {
-        Ok(_) => answer(form, &ExportLogsServiceResponse::default()),
-        Err(refusal) => refuse(form, &refusal),
+        Ok(_) => answer(form.unwrap_or(Form::Protobuf), &ExportLogsServiceResponse::default()),
+        Err(refusal) => refuse(form.unwrap_or(Form::Protobuf), &refusal),
     }
 }
 
@@ -67,8 +67,8 @@ pub(super) async fn metrics(
     let form = form_of(&headers);
     let kind = if form == Ok(Form::Json) { Kind::OtlpMetricsJson } else { Kind::OtlpMetrics };
     match receive(&doors, &headers, body, &form, kind).await {
-        Ok(stored) => answer(form, &metrics_answer(stored)),
-        Err(refusal) => refuse(form, &refusal),
+        Ok(stored) => answer(form.unwrap_or(Form::Protobuf), &metrics_answer(stored)),
+        Err(refusal) => refuse(form.unwrap_or(Form::Protobuf), &refusal),
     }
 }
 
@@ -121,23 +121,29 @@ fn form_of(headers: &HeaderMap) -> Result<Form, Refusal> {
     }
 }
 
-fn answer<M: Message + serde::Serialize>(form: Result<Form, Refusal>, message: &M) -> Response {
+fn answer<M: Message + serde::Serialize>(form: Form, message: &M) -> Response {
     match form {
-        Ok(Form::Json) => ([(CONTENT_TYPE, JSON)], json(message)).into_response(),
-        _ => ([(CONTENT_TYPE, PROTOBUF)], message.encode_to_vec()).into_response(),
+        Form::Json => ([(CONTENT_TYPE, JSON)], json(message)).into_response(),
+        Form::Protobuf => ([(CONTENT_TYPE, PROTOBUF)], message.encode_to_vec()).into_response(),
     }
 }
 
-/// An absent message is left out in OTLP's JSON; serde writes null for it.
+/// As protobuf's JSON has it, and serde does not: absent messages are left out, 64-bit integers (the
+/// only numbers in these answers) are texts.
 fn json<M: serde::Serialize>(message: &M) -> String {
     let mut value = serde_json::to_value(message).unwrap_or_default();
     if let Some(object) = value.as_object_mut() {
         object.retain(|_, value| !value.is_null());
+        for field in object.values_mut().filter_map(|value| value.as_object_mut()) {
+            for number in field.values_mut().filter(|value| value.is_number()) {
+                *number = number.to_string().into();
+            }
+        }
     }
     value.to_string()
 }
 
-fn refuse(form: Result<Form, Refusal>, refusal: &Refusal) -> Response {
+fn refuse(form: Form, refusal: &Refusal) -> Response {
     let status = refusal.status();
     if let Refusal::Conflict(positions) = refusal {
         return (status, [(CONTENT_TYPE, CONFLICT_CONTENT_TYPE)], positions_json(positions))
@@ -145,11 +151,13 @@ fn refuse(form: Result<Form, Refusal>, refusal: &Refusal) -> Response {
     }
     let text = Status { code: rpc_code(status), message: refusal.to_string() };
     let mut response = match form {
-        Ok(Form::Json) => {
+        Form::Json => {
             let json = serde_json::json!({"code": text.code, "message": text.message});
             (status, [(CONTENT_TYPE, JSON)], json.to_string()).into_response()
         }
-        _ => (status, [(CONTENT_TYPE, PROTOBUF)], text.encode_to_vec()).into_response(),
+        Form::Protobuf => {
+            (status, [(CONTENT_TYPE, PROTOBUF)], text.encode_to_vec()).into_response()
+        }
     };
     if let Some(seconds) = refusal.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
@@ -178,11 +186,11 @@ pub(super) async fn positions(
     State(doors): State<Arc<Doors>>,
     Query(Prefix { prefix }): Query<Prefix>,
 ) -> Response {
-    match doors.logs.positions(&prefix).await {
+    match doors.positions(prefix).await {
         Ok(positions) => {
             ([(CONTENT_TYPE, CONFLICT_CONTENT_TYPE)], positions_json(&positions)).into_response()
         }
-        Err(refusal) => refuse(Ok(Form::Json), &refusal),
+        Err(refusal) => refuse(Form::Json, &refusal),
     }
 }
 

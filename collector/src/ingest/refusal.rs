@@ -84,3 +84,40 @@ impl From<journal::Error> for Refusal {
         Self::Unavailable(format!("the write-ahead log cannot be written: {error}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_says_what_to_do() {
+        let cases = [
+            (Refusal::Form("x".into()), 415, None),
+            (Refusal::TooLarge { what: "the body", limit: 1 }, 413, None),
+            (Refusal::Content("x".into()), 400, None),
+            (Refusal::Conflict(vec![]), 409, None),
+            (Refusal::Slow(30), 408, None),
+            (Refusal::Full("x".into()), 429, Some(2)),
+            (Refusal::Unavailable("x".into()), 503, Some(5)),
+        ];
+        for (refusal, status, retry_after) in cases {
+            assert_eq!(refusal.status(), status, "{refusal}");
+            assert_eq!(refusal.retry_after(), retry_after, "{refusal}");
+        }
+    }
+
+    #[test]
+    fn only_a_full_disk_is_worth_another_attempt_here() {
+        let full = |kind: std::io::ErrorKind| journal::Error::Io {
+            action: "append to",
+            path: "x".into(),
+            cause: kind.into(),
+        };
+        let refusal = Refusal::from(full(std::io::ErrorKind::StorageFull));
+        assert!(matches!(refusal, Refusal::Full(_)));
+        let refusal = Refusal::from(full(std::io::ErrorKind::PermissionDenied));
+        assert!(matches!(refusal, Refusal::Unavailable(_)));
+        let refusal = Refusal::from(journal::Error::Poisoned("sync failed".into()));
+        assert!(matches!(refusal, Refusal::Unavailable(_)));
+    }
+}

@@ -134,7 +134,27 @@ fn take_u64(bytes: &mut &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(*head))
 }
 
-/// Compresses blocks; keeps its buffers.
+/// Decompresses blocks; keeps its state, which is large, from block to block.
+pub(super) struct Decoder {
+    zstd: zstd::bulk::Decompressor<'static>,
+}
+
+impl Decoder {
+    /// A decoder for any number of blocks.
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self { zstd: zstd::bulk::Decompressor::new()? })
+    }
+
+    fn unzstd(&mut self, bytes: &[u8], expected: usize) -> Result<Vec<u8>, Damage> {
+        if expected > TEXT_BYTES_MAX {
+            return Err(Damage("longer than any block"));
+        }
+        let out = self.zstd.decompress(bytes, expected).map_err(|_| Damage("zstd"))?;
+        if out.len() == expected { Ok(out) } else { Err(Damage("length after zstd")) }
+    }
+}
+
+/// Compresses blocks; keeps its state.
 pub(super) struct Encoder {
     zstd: zstd::bulk::Compressor<'static>,
     pco: pco::ChunkConfig,
@@ -214,16 +234,20 @@ fn write_metadata(metadata: &Metadata) -> Vec<u8> {
 }
 
 /// The rows of a block.
-pub(super) fn decode(header: &Header, payload: &[u8]) -> Result<Rows, Damage> {
+pub(super) fn decode(
+    header: &Header,
+    payload: &[u8],
+    decoder: &mut Decoder,
+) -> Result<Rows, Damage> {
     let columns = split(header, payload)?;
     let count = header.rows as usize;
-    let text = unzstd(columns[TEXT], header.text_bytes as usize, TEXT_BYTES_MAX)?;
+    let text = decoder.unzstd(columns[TEXT], header.text_bytes as usize)?;
     let text = String::from_utf8(text).map_err(|_| Damage("text is not UTF-8"))?;
     let ends = read_ends(&numbers::<u32>(columns[LENGTHS], count)?, text.as_bytes())?;
     let levels = if header.flags & ONE_LEVEL != 0 {
         vec![header.flags & LEVEL_MASK; count]
     } else {
-        unzstd(columns[LEVELS], count, TEXT_BYTES_MAX)?
+        decoder.unzstd(columns[LEVELS], count)?
     };
     let metadata = match columns[METADATA] {
         [] => Metadata::default(),
@@ -263,14 +287,6 @@ fn check(column: Column, bytes: &[u8]) -> Result<(), Damage> {
         return Ok(());
     }
     Err(Damage("checksum"))
-}
-
-fn unzstd(bytes: &[u8], expected: usize, limit: usize) -> Result<Vec<u8>, Damage> {
-    if expected > limit {
-        return Err(Damage("longer than any block"));
-    }
-    let out = zstd::bulk::decompress(bytes, expected).map_err(|_| Damage("zstd"))?;
-    if out.len() == expected { Ok(out) } else { Err(Damage("length after zstd")) }
 }
 
 fn numbers<T: pco::data_types::Number>(bytes: &[u8], count: usize) -> Result<Vec<T>, Damage> {
@@ -331,6 +347,10 @@ mod tests {
     use proptest::prelude::*;
     use taffrail_model::LogEntry;
 
+    fn decoder() -> Decoder {
+        Decoder::new().unwrap()
+    }
+
     fn encoded(mut entries: Vec<LogEntry>) -> (Rows, Header, Vec<u8>) {
         entries.sort_by_key(|e| e.ts);
         let mut rows = Rows::default();
@@ -351,7 +371,7 @@ mod tests {
             header.write(&mut bytes);
             prop_assert_eq!(bytes.len(), HEADER_BYTES);
             prop_assert_eq!(Header::read(&bytes), Some(header.clone()));
-            prop_assert_eq!(decode(&header, &payload), Ok(rows.clone()));
+            prop_assert_eq!(decode(&header, &payload, &mut decoder()), Ok(rows.clone()));
             let (at, len) = header.times_at();
             let column = &payload[at as usize..at as usize + len];
             prop_assert_eq!(decode_times(&header, column), Ok(rows.ts));
@@ -362,8 +382,8 @@ mod tests {
             let (_, header, mut payload) = encoded(entries);
             let at = at.index(payload.len());
             payload[at] ^= 1_u8 << bit;
-            prop_assert!(decode(&header, &payload).is_err());
-            prop_assert!(decode(&header, &payload[..at]).is_err());
+            prop_assert!(decode(&header, &payload, &mut decoder()).is_err());
+            prop_assert!(decode(&header, &payload[..at], &mut decoder()).is_err());
         }
 
         #[test]
@@ -374,7 +394,7 @@ mod tests {
             header.write(&mut bytes);
             bytes[at] ^= 1_u8 << bit;
             let header = Header::read(&bytes).unwrap();
-            decode(&header, &payload).ok();
+            decode(&header, &payload, &mut decoder()).ok();
             decode_times(&header, &payload).ok();
         }
     }

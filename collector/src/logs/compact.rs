@@ -14,6 +14,7 @@ use std::sync::{Arc, PoisonError};
 use taffrail_model::TimeRange;
 use taffrail_query::source::{Cancel, Direction, ScanStats, SourceError};
 
+use super::block::Decoder;
 use super::filter::Filter;
 use super::flush::remove;
 use super::memtable::is_full;
@@ -162,6 +163,7 @@ fn each_row(
         filter: Filter::everything(),
         range: everything,
         cancel: &cancel,
+        decoder: Decoder::new().map_err(|e| SourceError::Storage(e.to_string()))?,
         stats: ScanStats::default(),
     };
     reader.in_order(&units, Direction::Forward, None, &mut |_, rows, row| each(rows, row))

@@ -202,6 +202,8 @@ struct Sorted<'t> {
     chunks: &'t [Arc<Chunk>],
     /// Chunk and row of each.
     order: Vec<(u32, u32)>,
+    /// Whether that is the order of arrival.
+    is_in_order: bool,
     /// Day -> its rows in the order.
     days: BTreeMap<i32, Range<usize>>,
 }
@@ -213,7 +215,8 @@ impl<'t> Sorted<'t> {
             order.extend((0..chunk.rows.len()).map(|row| (number as u32, row as u32)));
         }
         let ts = |&(chunk, row): &(u32, u32)| chunks[chunk as usize].rows.ts[row as usize];
-        if !order.is_sorted_by_key(ts) {
+        let is_in_order = order.is_sorted_by_key(ts);
+        if !is_in_order {
             order.sort_by_key(ts);
         }
         let mut days: BTreeMap<i32, Range<usize>> = BTreeMap::new();
@@ -223,7 +226,7 @@ impl<'t> Sorted<'t> {
             days.insert(day, start..start + count);
             start += count;
         }
-        Self { stream, chunks, order, days }
+        Self { stream, chunks, order, is_in_order, days }
     }
 
     fn days(&self) -> impl Iterator<Item = i32> {
@@ -238,6 +241,9 @@ impl<'t> Sorted<'t> {
         writer: &mut SegmentWriter,
     ) -> Result<(), Error> {
         let Some(range) = self.days.get(&day) else { return Ok(()) };
+        if self.is_in_order && self.days.len() == 1 {
+            return self.write_chunks(block_bytes, writer);
+        }
         let mut block = Rows::default();
         for &(chunk, row) in &self.order[range.clone()] {
             let rows = &self.chunks[chunk as usize].rows;
@@ -247,6 +253,23 @@ impl<'t> Sorted<'t> {
                 block.clear();
             }
             block.push_from(rows, row);
+        }
+        if block.len() > 0 { writer.add(self.stream, &block) } else { Ok(()) }
+    }
+
+    /// Writes chunks as they are, which spares a copy; only small neighbours are put together.
+    fn write_chunks(&self, block_bytes: usize, writer: &mut SegmentWriter) -> Result<(), Error> {
+        let mut block = Rows::default();
+        for rows in self.chunks.iter().map(|chunk| &chunk.rows) {
+            if is_full(&block, rows.text.len(), block_bytes) {
+                writer.add(self.stream, &block)?;
+                block.clear();
+            }
+            if block.len() == 0 && rows.text.len() * 2 > block_bytes {
+                writer.add(self.stream, rows)?;
+            } else {
+                (0..rows.len()).for_each(|row| block.push_from(rows, row));
+            }
         }
         if block.len() > 0 { writer.add(self.stream, &block) } else { Ok(()) }
     }

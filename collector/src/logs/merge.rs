@@ -19,6 +19,7 @@ use std::sync::Arc;
 use taffrail_model::{Nanos, TimeRange};
 use taffrail_query::source::{Cancel, Direction, ScanStats, SourceError};
 
+use super::block::Decoder;
 use super::block_set::BlockSet;
 use super::filter::Filter;
 use super::memtable::Chunk;
@@ -90,6 +91,8 @@ pub(super) struct Reader<'a> {
     pub(super) range: TimeRange,
     /// Looked at before each unit.
     pub(super) cancel: &'a Cancel,
+    /// Decompresses its blocks.
+    pub(super) decoder: Decoder,
     /// What the scan has cost so far.
     pub(super) stats: ScanStats,
 }
@@ -164,7 +167,9 @@ impl Reader<'_> {
                 if !candidates.contains(unit.number) {
                     return Ok(None);
                 }
-                let Some(rows) = segment.rows(unit.number as usize) else { return Ok(None) };
+                let Some(rows) = segment.rows(unit.number as usize, &mut self.decoder) else {
+                    return Ok(None);
+                };
                 OpenRows::Disk(rows)
             }
         };

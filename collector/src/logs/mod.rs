@@ -34,11 +34,13 @@ mod memtable;
 mod merge;
 mod need;
 mod open;
+mod positions;
 mod prints;
 mod rows;
 mod scan;
 mod segment;
 mod segment_writer;
+mod stats;
 mod streams;
 mod terms;
 mod token;
@@ -50,14 +52,11 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use taffrail_model::record::Position;
 use taffrail_model::{SourceRange, StreamEntries};
 use tokio::sync::broadcast;
 
@@ -311,34 +310,6 @@ impl LogStore {
         })
     }
 
-    /// The committed position of a source.
-    pub fn position(&self, source: &str) -> Option<Position> {
-        let state = self.state();
-        let found = state.active.positions().get(source);
-        let frozen = || state.frozen.as_ref().and_then(|f| f.table.positions().get(source));
-        let committed = found.or_else(frozen).or_else(|| state.durable.get(source));
-        committed.map(|&(committed, check)| Position { source: source.into(), committed, check })
-    }
-
-    /// The committed positions of all sources whose identity begins with `prefix`, sorted.
-    pub fn positions(&self, prefix: &str) -> Vec<Position> {
-        let state = self.state();
-        let frozen = state.frozen.as_ref().map(|frozen| frozen.table.positions());
-        let mut found: BTreeMap<&str, Committed> = BTreeMap::new();
-        let from = (Bound::Included(prefix), Bound::Unbounded);
-        for map in [Some(&state.durable), frozen, Some(state.active.positions())] {
-            let known = map.into_iter().flat_map(|m| m.range::<str, _>(from));
-            let matching = known.take_while(|(source, _)| source.starts_with(prefix));
-            found.extend(matching.map(|(source, committed)| (source.as_str(), *committed)));
-        }
-        let to_position = |(source, (committed, check)): (&str, Committed)| Position {
-            source: source.to_owned(),
-            committed,
-            check,
-        };
-        found.into_iter().map(to_position).collect()
-    }
-
     /// First sequence number of the write-ahead log that is still needed: all frames below are in
     /// segments, or had nothing for this store.
     pub fn durable_seq(&self) -> u64 {
@@ -364,38 +335,6 @@ impl LogStore {
         let waited = self.room.wait_timeout_while(self.state(), timeout, |s| self.is_full_in(s));
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !self.is_full_in(&state)
-    }
-
-    /// Figures for the metrics.
-    pub fn stats(&self) -> LogStoreStats {
-        let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner).count();
-        let state = self.state();
-        let frozen = state.frozen.as_ref().map(|frozen| &frozen.table);
-        let mut stats = LogStoreStats {
-            streams: u64::from(streams),
-            sources: state.durable.len() as u64,
-            segments: state.segments.len() as u64,
-            memory_lines: state.active.rows() + frozen.map_or(0, Memtable::rows),
-            memory_bytes: (state.active.bytes() + frozen.map_or(0, Memtable::bytes)) as u64,
-            memory_bytes_max: self.config.memtable_bytes as u64,
-            flushes: self.counters.flushes.load(Relaxed),
-            flush_failures: self.counters.flush_failures.load(Relaxed),
-            compactions: self.counters.compactions.load(Relaxed),
-            segments_expired: self.counters.expired.load(Relaxed),
-            quarantined: self.counters.quarantined.load(Relaxed),
-            subscribers: self.live.receiver_count() as u64,
-            ..LogStoreStats::default()
-        };
-        let segments = Arc::clone(&state.segments);
-        drop(state);
-        for segment in segments.iter() {
-            stats.blocks += segment.headers().len() as u64;
-            stats.lines += segment.meta().rows;
-            stats.text_bytes += segment.meta().text_bytes;
-            stats.disk_bytes += segment.disk_bytes();
-            stats.segments_damaged += u64::from(segment.is_damaged());
-        }
-        stats
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -14,7 +14,7 @@
 use regex_syntax::hir::{Class, Hir, HirKind};
 use taffrail_query::source::LineFilter;
 
-use super::token::{Token, is_word, letter_runs, minimizers, prints, tokens};
+use super::token::{TERM_BYTES_MIN, Token, is_word, letter_runs, minimizers, prints, tokens};
 
 /// Most walks through a dictionary one query may ask of a segment.
 const RUNS_MAX: usize = 32;
@@ -84,6 +84,9 @@ impl Builder {
         let (left_open, right_open) = (token.start == 0, token.end == text.len());
         if left_open || right_open {
             return self.piece(bytes, !left_open);
+        }
+        if bytes.len() < TERM_BYTES_MIN {
+            return Need::Nothing;
         }
         if !token.is_id() {
             return Need::Word(bytes.to_vec());
@@ -250,7 +253,7 @@ mod tests {
         let cases = [
             (contains(&[""]), Need::Nothing),
             (contains(&["= "]), Need::Nothing),
-            (contains(&["ab"]), Need::Nothing),
+            (contains(&["ab", "face", " ab "]), Need::Nothing),
             (contains(&["Error"]), run("error", false)),
             (contains(&[" Error "]), word("error")),
             (contains(&["a lost b", "a found b"]), Need::OneOf(vec![word("lost"), word("found")])),
@@ -274,7 +277,7 @@ mod tests {
             (".*", Need::Nothing),
             ("(?i)timeout", run("timeout", false)),
             // K also matches the Kelvin sign, which the index keeps apart.
-            ("(?i)xykabcd", run("abcd", false)),
+            ("(?i)xykabcz", run("abcz", false)),
             ("handler=[a-z]+Sub", Need::All(vec![run("handler", false), run("sub", false)])),
             ("a (lost|found) b", Need::OneOf(vec![run("lost", false), run("found", false)])),
             ("a(?:[ =]+)lost(?:[ =]+)b", word("lost")),

@@ -1,14 +1,16 @@
 //! Fingerprint postings: which blocks of a segment have a token with this hash.
 //!
 //! ```text
-//! magic "TFLP", format u32, entries u32, bucket bits u8, block bits u8, two zero bytes
+//! magic "TFLP", format u32, entries u32, hash bits u8, bucket bits u8, block bits u8, a zero byte
 //! bucket starts   u32 each, one more than there are buckets
-//! entries         sorted by (hash, block), bit-packed: the hash without its bucket bits above the
-//!                 block number; then eight zero bytes, so that every entry can be read as a u64
+//! entries         sorted by (hash, block), bit-packed: the upper hash bits without the bucket bits,
+//!                 above the block number; then eight zero bytes, so that every entry can be read
+//!                 as a u64
 //! crc32           of all before, u32
 //! ```
 //! All numbers little endian. The upper bits of a hash choose its bucket of about
-//! [`BUCKET_ENTRIES`], so a lookup reads one stretch of a few hundred bytes.
+//! [`BUCKET_ENTRIES`], so a lookup reads one stretch of a few hundred bytes. Of each hash only so many
+//! bits are kept that few lookups find a block too many (see [`SPARE_HASH_BITS`]).
 //!
 //! A hash may stand for several tokens: an answer is a superset, never less.
 
@@ -26,6 +28,8 @@ const PADDING: usize = 8;
 const CRC_BYTES: usize = 4;
 /// Aimed-at length of a bucket.
 const BUCKET_ENTRIES: usize = 64;
+/// Bits of a hash beyond those that tell the entries apart: 1 lookup in 64 gives a block too many.
+const SPARE_HASH_BITS: u32 = 6;
 /// Bounds the table of bucket starts to 64 MiB.
 const BUCKET_BITS_MAX: u32 = 24;
 /// An entry must fit a u64 that begins inside a byte: 32 + 24 + 7 bits.
@@ -65,7 +69,12 @@ pub(super) fn encode(entries: &mut [u64], blocks: u32) -> Vec<u8> {
     file.extend_from_slice(MAGIC);
     file.extend_from_slice(&FORMAT.to_le_bytes());
     file.extend_from_slice(&(entries.len() as u32).to_le_bytes());
-    file.extend_from_slice(&[shape.bucket_bits as u8, shape.block_bits as u8, 0, 0]);
+    file.extend_from_slice(&[
+        shape.hash_bits as u8,
+        shape.bucket_bits as u8,
+        shape.block_bits as u8,
+        0,
+    ]);
     starts.iter().for_each(|start| file.extend_from_slice(&start.to_le_bytes()));
     file.extend_from_slice(&out);
     file.extend_from_slice(&[0; PADDING]);
@@ -76,21 +85,23 @@ pub(super) fn encode(entries: &mut [u64], blocks: u32) -> Vec<u8> {
 
 #[derive(Clone, Copy)]
 struct Shape {
+    hash_bits: u32,
     bucket_bits: u32,
     block_bits: u32,
 }
 
 impl Shape {
     fn new(entries: usize, blocks: u32) -> Self {
-        let buckets = (entries / BUCKET_ENTRIES).max(1);
+        let bucket_bits = (entries / BUCKET_ENTRIES).max(1).ilog2().min(BUCKET_BITS_MAX);
         Self {
-            bucket_bits: buckets.ilog2().min(BUCKET_BITS_MAX),
+            hash_bits: (entries.max(1).ilog2() + SPARE_HASH_BITS).clamp(bucket_bits, u32::BITS),
+            bucket_bits,
             block_bits: u32::BITS - blocks.saturating_sub(1).leading_zeros(),
         }
     }
 
     fn entry_bits(self) -> u32 {
-        u32::BITS - self.bucket_bits + self.block_bits
+        self.hash_bits - self.bucket_bits + self.block_bits
     }
 
     fn bucket(self, hash: u32) -> usize {
@@ -98,7 +109,8 @@ impl Shape {
     }
 
     fn rest(self, hash: u32) -> u64 {
-        u64::from(hash) & (u64::from(u32::MAX) >> self.bucket_bits)
+        let kept = u64::from(hash) >> (u32::BITS - self.hash_bits);
+        kept & ((1 << (self.hash_bits - self.bucket_bits)) - 1)
     }
 
     fn pack(self, entry: u64) -> u64 {
@@ -157,13 +169,14 @@ impl Prints {
 /// The bucket starts of a file whose checksum held; `None` if it still makes no sense.
 fn parse(body: &[u8]) -> Option<(Vec<u32>, Shape)> {
     let (head, rest) = body.split_at_checked(HEAD_BYTES)?;
-    let (bucket_bits, block_bits) = (u32::from(head[12]), u32::from(head[13]));
+    let [hash_bits, bucket_bits, block_bits] = [12, 13, 14].map(|at| u32::from(head[at]));
     let entries = u32::from_le_bytes(*head[8..].first_chunk()?);
     let known = &head[..4] == MAGIC && head[4..8] == FORMAT.to_le_bytes();
-    if !known || bucket_bits > BUCKET_BITS_MAX || block_bits > BLOCK_BITS_MAX {
+    let fits = bucket_bits <= BUCKET_BITS_MAX && block_bits <= BLOCK_BITS_MAX;
+    if !known || !fits || !(bucket_bits..=u32::BITS).contains(&hash_bits) {
         return None;
     }
-    let shape = Shape { bucket_bits, block_bits };
+    let shape = Shape { hash_bits, bucket_bits, block_bits };
     let (starts, packed) = rest.split_at_checked(((1 << bucket_bits) + 1) * 4)?;
     let starts: Vec<u32> =
         starts.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
@@ -190,7 +203,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
-        fn finds_exactly_what_was_written(
+        fn finds_every_entry_and_only_those_of_the_kept_bits(
             blocks in 1_u32..300,
             spread in prop::sample::select(vec![7_u32, 1 << 12, u32::MAX]),
             raw in proptest::collection::vec(any::<(u32, u32)>(), 0..1500),
@@ -201,7 +214,9 @@ mod tests {
             let prints = Prints::open(file.path()).unwrap();
             for &(hash, _) in entries.iter().take(50).chain(&[(1, 0), (u32::MAX, 0), (0, 0)]) {
                 let mut expected = BlockSet::none(blocks);
-                entries.iter().filter(|e| e.0 == hash).for_each(|e| expected.insert(e.1));
+                let cut = u32::BITS - Shape::new(entries.len(), blocks).hash_bits;
+                let is_same = |other: u32| u64::from(other) >> cut == u64::from(hash) >> cut;
+                entries.iter().filter(|e| is_same(e.0)).for_each(|e| expected.insert(e.1));
                 let mut found = BlockSet::none(blocks);
                 prints.find(hash, &mut found).unwrap();
                 prop_assert_eq!(found, expected);

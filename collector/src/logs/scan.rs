@@ -10,6 +10,7 @@ use taffrail_model::{Labels, Matcher, StreamEntries, TimeRange};
 use taffrail_query::source::{Cancel, LogScan, LogSource, RowSink, ScanStats, SourceError};
 use tokio::sync::broadcast;
 
+use super::block::Decoder;
 use super::filter::Filter;
 use super::memtable::{Chunk, Memtable};
 use super::merge::{ACTIVE, FROZEN, Place, PrunedSegment, Reader, Unit};
@@ -156,6 +157,7 @@ impl LogSource for LogStore {
             filter: Filter::new(&scan.filters, scan.range),
             range: scan.range,
             cancel: &scan.cancel,
+            decoder: Decoder::new().map_err(|e| SourceError::Storage(e.to_string()))?,
             stats: ScanStats {
                 streams: selected.streams.len() as u64,
                 blocks: units.len() as u64,

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 use taffrail_model::Nanos;
 
-use super::block::{self, HEADER_BYTES, Header};
+use super::block::{self, Decoder, HEADER_BYTES, Header};
 use super::block_set::BlockSet;
 use super::need::Need;
 use super::prints::Prints;
@@ -106,20 +106,17 @@ impl Segment {
         if meta.format != FORMAT {
             return Err(Error::Format { path: dir.into(), found: meta.format, known: FORMAT });
         }
-        for file in &meta.files {
-            let path = dir.join(&file.name);
-            let bytes = std::fs::metadata(&path).map_err(Error::io("look at", &path))?.len();
-            if bytes != file.bytes {
-                return Err(Error::Damaged { path, what: "length".into() });
-            }
+        let path = dir.join(BLOCKS);
+        let blocks = File::open(&path).map_err(Error::io("open", &path))?;
+        let found = blocks.metadata().map_err(Error::io("look at", &path))?.len();
+        if meta.files.iter().all(|file| file.name != BLOCKS || file.bytes != found) {
+            return Err(Error::Damaged { path, what: "length".into() });
         }
         let headers = read_headers(dir, &meta)?;
         let mut opaque = BlockSet::none(headers.len() as u32);
         for (number, _) in headers.iter().enumerate().filter(|(_, header)| header.is_opaque()) {
             opaque.insert(number as u32);
         }
-        let path = dir.join(BLOCKS);
-        let blocks = File::open(&path).map_err(Error::io("open", &path))?;
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(Self {
             dir: dir.to_owned(),
@@ -166,11 +163,11 @@ impl Segment {
     }
 
     /// The rows of a block; none, counted and reported, when it is damaged or unreadable.
-    pub(super) fn rows(&self, number: usize) -> Option<Rows> {
+    pub(super) fn rows(&self, number: usize, decoder: &mut Decoder) -> Option<Rows> {
         let header = self.headers.get(number)?;
-        let rows = self
-            .read(header.offset, header.payload_bytes())
-            .and_then(|payload| block::decode(header, &payload).map_err(std::io::Error::other));
+        let rows = self.read(header.offset, header.payload_bytes()).and_then(|payload| {
+            block::decode(header, &payload, decoder).map_err(std::io::Error::other)
+        });
         self.report(number, rows)
     }
 
@@ -274,7 +271,15 @@ impl Segment {
             let words = Words::open(&self.dir.join(WORDS)).map_err(|e| e.to_string())?;
             Ok(Index { words, prints })
         };
-        open().map_err(|error| self.report_index(&error)).ok()
+        match open() {
+            Ok(index) => Some(index),
+            // Merged or expired since the snapshot was taken: its blocks are still open.
+            Err(_) if !self.dir.exists() => None,
+            Err(error) => {
+                self.report_index(&error);
+                None
+            }
+        }
     }
 
     fn report_index(&self, error: &str) {

@@ -3,7 +3,7 @@
 //! Two words are the same when their bytes are the same; the hash only finds the slot. The buffers
 //! are used again from block to block, and no token allocates.
 
-use super::token::{TOKEN_BYTES_MAX, letter_runs, prints, tokens};
+use super::token::{TERM_BYTES_MIN, TOKEN_BYTES_MAX, letter_runs, prints, tokens};
 
 /// Slots of an empty table; a power of two.
 const SLOTS_MIN: usize = 1 << 12;
@@ -48,6 +48,9 @@ impl Terms {
         let lower = std::mem::take(&mut self.lower);
         for token in tokens(&lower) {
             let bytes = &lower[token.start..token.end];
+            if bytes.len() < TERM_BYTES_MIN {
+                continue;
+            }
             let is_id = token.is_id();
             if token.is_opaque() {
                 self.opaque = true;
@@ -155,7 +158,7 @@ mod tests {
         let mut terms = Terms::new();
         terms.collect(b"Error error id=req12345 ok\nERROR ok");
         let words: BTreeSet<&[u8]> = terms.words().collect();
-        assert_eq!(words, [b"error" as &[u8], b"id", b"ok", b"req"].into_iter().collect());
+        assert_eq!(words, [b"error" as &[u8], b"req"].into_iter().collect());
         assert_eq!(terms.prints(), [token::print(b"req12345")]);
         assert!(!terms.is_opaque());
         terms.collect(&[b'x'; TOKEN_BYTES_MAX + 1]);
@@ -174,7 +177,7 @@ mod tests {
                     let bytes = &lower.as_bytes()[t.start..t.end];
                     if t.is_id() {
                         expected.extend(letter_runs(bytes).map(<[u8]>::to_vec));
-                    } else {
+                    } else if bytes.len() >= TERM_BYTES_MIN {
                         expected.insert(bytes.to_vec());
                     }
                 }

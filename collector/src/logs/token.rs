@@ -3,10 +3,12 @@
 //! A token is a longest run of word bytes: ASCII letters and digits, `_`, and every byte of a
 //! character beyond ASCII. Tokens are compared in ASCII lower case. Three kinds of terms come of them:
 //!
-//! - **Words** go to the segment's dictionary whole. An **id** (six bytes or more, a quarter of them
+//! - **Words** go to the segment's dictionary whole. An **id** (four bytes or more, a quarter of them
 //!   digits) does not: ids are nine tenths of all distinct tokens and would be most of the index.
 //!   Of an id the dictionary gets the letter runs of three bytes or more, so that every run of
-//!   letters in a text is part of some term of the dictionary.
+//!   letters in a text is part of some term of the dictionary; but not runs of `a` to `f` alone, which
+//!   are chance in hexadecimal numbers. Tokens below three bytes are in nearly every block and are not
+//!   indexed at all.
 //! - **Prints** are 32-bit hashes in the segment's fingerprint postings: one of an id shorter than
 //!   [`SPAN`] bytes; of every token of that length or longer, word or id, its minimizers.
 //! - A token longer than [`TOKEN_BYTES_MAX`] (Base64, text without spaces) has one print, and marks
@@ -26,10 +28,10 @@ pub(super) const GRAM: usize = 8;
 pub(super) const WINDOW: usize = 9;
 /// Shortest text that surely has a minimizer, in bytes.
 pub(super) const SPAN: usize = GRAM + WINDOW - 1;
-/// Shortest run of letters that is looked up, in bytes.
-pub(super) const RUN_BYTES_MIN: usize = 3;
+/// Shortest token or run of letters that is indexed, in bytes.
+pub(super) const TERM_BYTES_MIN: usize = 3;
 /// Shortest token that can be an id, in bytes.
-const ID_BYTES_MIN: usize = 6;
+const ID_BYTES_MIN: usize = 4;
 
 /// Class of each byte: 0 separates, 1 is a letter, 2 is a digit.
 const CLASS: [u8; 256] = classes();
@@ -109,9 +111,13 @@ impl Iterator for Tokens<'_> {
     }
 }
 
-/// The runs of letters of a token that are at least [`RUN_BYTES_MIN`] long.
+/// The runs of letters of a token, in lower case, that are at least [`TERM_BYTES_MIN`] long and not
+/// of hexadecimal letters alone. A longer run around such a run is one too.
 pub(super) fn letter_runs(token: &[u8]) -> impl Iterator<Item = &[u8]> {
-    token.split(u8::is_ascii_digit).filter(|run| run.len() >= RUN_BYTES_MIN)
+    let is_term = |run: &&[u8]| {
+        run.len() >= TERM_BYTES_MIN && run.iter().any(|byte| !(b'a'..=b'f').contains(byte))
+    };
+    token.split(u8::is_ascii_digit).filter(is_term)
 }
 
 /// The hash of a whole token, in lower case.
@@ -174,7 +180,7 @@ mod tests {
             (" .,", &[]),
             ("GET /api/v1 200", &[("GET", false), ("api", false), ("v1", false), ("200", false)]),
             ("id=4bf92f35 x_y", &[("id", false), ("4bf92f35", true), ("x_y", false)]),
-            ("grün 12345", &[("grün", false), ("12345", false)]),
+            ("grün 12345 123", &[("grün", false), ("12345", true), ("123", false)]),
             ("123456-abcdefgh12", &[("123456", true), ("abcdefgh12", false)]),
         ];
         for (text, expected) in cases {
@@ -193,8 +199,8 @@ mod tests {
 
     #[test]
     fn runs_of_letters() {
-        let runs: Vec<&[u8]> = letter_runs(b"ab12abc9_xyz0a").collect();
-        assert_eq!(runs, [b"abc" as &[u8], b"_xyz"]);
+        let runs: Vec<&[u8]> = letter_runs(b"ab12abc9_xyz0a1abcg").collect();
+        assert_eq!(runs, [b"_xyz" as &[u8], b"abcg"]);
     }
 
     proptest! {

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use taffrail_model::MetricKind;
+use taffrail_model::sample::METRIC_NAME;
 use taffrail_model::time::Millis;
 
 use super::Error;
@@ -40,8 +41,8 @@ pub(super) const FOOTER_BYTES: usize = 64;
 pub(super) const PAGE_BYTES: usize = 64 << 10;
 /// No page can be bigger: it is closed after the column that filled it.
 const PAGE_BYTES_MAX: usize = PAGE_BYTES + 16 * COLUMN_SAMPLES_MAX;
-/// No index is believed to be bigger: ten million series take less.
-const INDEX_BYTES_MAX: usize = 1 << 30;
+/// No index is written that is bigger, or believed to be: eight million usual series take less.
+pub(super) const INDEX_BYTES_MAX: usize = 1 << 30;
 
 /// Where a page lies in the file.
 #[derive(Clone, Copy, Debug)]
@@ -251,23 +252,43 @@ fn read_series(
 ) -> Result<(), Corrupt> {
     let fingerprint = u128::from_le_bytes(reader.array()?);
     let kind = kind_of(reader.byte()?);
-    let mut pairs = Vec::new();
-    for _ in 0..reader.count()? {
-        let text = |number: u32| {
-            texts.get(number as usize).copied().ok_or(Corrupt("a reference leads nowhere"))
-        };
-        pairs.push((text(reader.index()?)?, text(reader.index()?)?));
-    }
-    let known = index.find(fingerprint);
-    let id = known.unwrap_or_else(|| index.insert(fingerprint, pairs.iter().copied()));
-    if let Some((_, name)) = pairs.iter().find(|(n, _)| *n == taffrail_model::sample::METRIC_NAME) {
-        index.declare(name, kind);
-    }
+    let labels = reader.count()?;
+    let id = match index.find(fingerprint) {
+        Some(id) => {
+            // Known from another block, labels and all.
+            for _ in 0..2 * labels {
+                reader.index()?;
+            }
+            id
+        }
+        None => {
+            let pairs = read_labels(reader, labels, texts)?;
+            if let Some((_, name)) = pairs.iter().find(|(n, _)| *n == METRIC_NAME) {
+                index.declare(name, kind);
+            }
+            index.insert(fingerprint, pairs.into_iter())
+        }
+    };
     for _ in 0..reader.count()? {
         let (times, page, at) = (reader.index()?, reader.index()?, reader.index()?);
         items.push(Item { id, times, page, at });
     }
     Ok(())
+}
+
+fn read_labels<'t>(
+    reader: &mut Reader<'_>,
+    count: usize,
+    texts: &[&'t str],
+) -> Result<Vec<(&'t str, &'t str)>, Corrupt> {
+    let text = |number: u32| {
+        texts.get(number as usize).copied().ok_or(Corrupt("a reference leads nowhere"))
+    };
+    let mut pairs = Vec::new();
+    for _ in 0..count {
+        pairs.push((text(reader.index()?)?, text(reader.index()?)?));
+    }
+    Ok(pairs)
 }
 
 fn read_pages(reader: &mut Reader<'_>) -> Result<Vec<Page>, Corrupt> {
@@ -305,17 +326,23 @@ fn kind_of(byte: u8) -> MetricKind {
 /// Reads items of one block; neighbours share the page that was decompressed last.
 pub(super) struct Cursor {
     file: Arc<BlockFile>,
-    values: Option<(u32, Vec<u8>)>,
-    times: Option<(u32, Vec<u8>)>,
+    values: Kept,
+    times: Kept,
     columns: HashMap<u32, Arc<[Millis]>>,
 }
+
+/// Decompressed pages with their numbers, the oldest first.
+type Kept = Vec<(u32, Vec<u8>)>;
+
+/// Pages of a kind that a cursor keeps at the most.
+const PAGES_KEPT_MAX: usize = 4;
 
 /// Columns of times that a cursor keeps at the most.
 const COLUMNS_KEPT_MAX: usize = 2048;
 
 impl Cursor {
     pub(super) fn new(file: Arc<BlockFile>) -> Self {
-        Self { file, values: None, times: None, columns: HashMap::new() }
+        Self { file, values: Kept::new(), times: Kept::new(), columns: HashMap::new() }
     }
 
     /// The file that is read.
@@ -362,24 +389,30 @@ impl BlockFile {
         Error::Damaged { path: self.path.clone(), what }
     }
 
-    fn page<'k>(
-        &self,
-        pages: &[Page],
-        number: u32,
-        kept: &'k mut Option<(u32, Vec<u8>)>,
-    ) -> Result<&'k [u8], Error> {
-        if kept.as_ref().is_none_or(|(n, _)| *n != number) {
-            let page = pages[number as usize];
-            let mut bytes = vec![0; page.size as usize];
-            match self.file.read_exact_at(&mut bytes, page.offset) {
-                Ok(()) => {}
-                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
-                    return Err(self.damaged(Corrupt("a page lies beyond the end")));
+    /// A page, decompressed unless it is kept.
+    fn page<'k>(&self, pages: &[Page], number: u32, kept: &'k mut Kept) -> Result<&'k [u8], Error> {
+        let at = match kept.iter().position(|(n, _)| *n == number) {
+            Some(at) => at,
+            None => {
+                let page = self.read_page(pages[number as usize])?;
+                if kept.len() >= PAGES_KEPT_MAX {
+                    kept.remove(0);
                 }
-                Err(e) => return Err(Error::io("read", &self.path, e)),
+                kept.push((number, page));
+                kept.len() - 1
             }
-            *kept = Some((number, unpack(&bytes, page).map_err(|c| self.damaged(c))?));
+        };
+        Ok(&kept[at].1)
+    }
+
+    fn read_page(&self, page: Page) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; page.size as usize];
+        match self.file.read_exact_at(&mut bytes, page.offset) {
+            Ok(()) => unpack(&bytes, page).map_err(|c| self.damaged(c)),
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(self.damaged(Corrupt("a page lies beyond the end")))
+            }
+            Err(e) => Err(Error::io("read", &self.path, e)),
         }
-        Ok(kept.as_ref().map_or(&[], |(_, bytes)| bytes))
     }
 }

@@ -22,6 +22,9 @@ use taffrail_model::time::Millis;
 /// Samples in one chunk at the most: a read decodes whole chunks.
 pub(super) const CHUNK_SAMPLES: u16 = 120;
 
+/// Least room that a growing chunk asks for.
+const GROWTH_BYTES: usize = 24;
+
 /// A chunk that takes samples.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Chunk {
@@ -89,18 +92,9 @@ impl Chunk {
     fn put_change(&mut self, change: i64) {
         match change {
             0 => self.put(0, 1),
-            -0x80..=0x7F => {
-                self.put(0b10, 2);
-                self.put(change as u64, 8);
-            }
-            -0x2000..=0x1FFF => {
-                self.put(0b110, 3);
-                self.put(change as u64, 14);
-            }
-            -0x8_0000..=0x7_FFFF => {
-                self.put(0b1110, 4);
-                self.put(change as u64, 20);
-            }
+            -0x80..=0x7F => self.put(0b10 << 8 | change as u64 & 0xFF, 10),
+            -0x2000..=0x1FFF => self.put(0b110 << 14 | change as u64 & 0x3FFF, 17),
+            -0x8_0000..=0x7_FFFF => self.put(0b1110 << 20 | change as u64 & 0xF_FFFF, 24),
             _ => {
                 self.put(0b1111, 4);
                 self.put(change as u64, 64);
@@ -122,27 +116,24 @@ impl Chunk {
             return;
         }
         let window = 64 - leading - trailing;
-        self.put(0b11, 2);
-        self.put(u64::from(leading), 5);
-        self.put(u64::from(window - 1), 6);
+        self.put(0b11 << 11 | u64::from(leading) << 6 | u64::from(window - 1), 13);
         self.put(xor >> trailing, window);
         (self.leading, self.window) = (leading, window);
     }
 
-    /// Appends the lowest `count` bits.
-    fn put(&mut self, bits: u64, mut count: u8) {
-        while count > 0 {
-            if self.free == 0 {
-                self.bytes.push(0);
-                self.free = 8;
-            }
-            let taken = count.min(self.free);
-            let part = (bits >> (count - taken)) & ((1u64 << taken) - 1);
-            let last = self.bytes.last_mut().expect("a byte with free bits was pushed");
-            *last |= (part as u8) << (self.free - taken);
-            self.free -= taken;
-            count -= taken;
+    /// Appends the lowest `count` bits of `bits`, of which there are no others.
+    fn put(&mut self, bits: u64, count: u8) {
+        let used = if self.free == 0 { 0 } else { 8 - self.free };
+        let open = if used == 0 { 0 } else { self.bytes.pop().unwrap_or(0) };
+        let filled = used + count;
+        let window = (u128::from(open) << 120) | (u128::from(bits) << (128 - filled));
+        let size = usize::from(filled.div_ceil(8));
+        if self.bytes.capacity() - self.bytes.len() < size {
+            // Most chunks stay small and there are very many: room is added in small steps.
+            self.bytes.reserve_exact(GROWTH_BYTES.max(self.bytes.len() / 4));
         }
+        self.bytes.extend_from_slice(&window.to_be_bytes()[..size]);
+        self.free = (8 - filled % 8) % 8;
     }
 }
 
@@ -169,6 +160,14 @@ fn decode(bytes: &[u8], count: u16, times: &mut Vec<Millis>, values: &mut Vec<f6
     times.push(ts);
     values.push(f64::from_bits(value));
     for _ in 1..count {
+        if bits.peek() >> 62 == 0 {
+            // The same step and the same value: most samples of most series.
+            bits.at += 2;
+            ts = ts.wrapping_add(step);
+            times.push(ts);
+            values.push(f64::from_bits(value));
+            continue;
+        }
         step = step.wrapping_add(bits.change());
         ts = ts.wrapping_add(step);
         if bits.take(1) == 1 {
@@ -191,31 +190,34 @@ struct Bits<'a> {
 }
 
 impl Bits<'_> {
+    /// The next bits at the left of a word, at least 57 of them.
+    fn peek(&self) -> u64 {
+        let rest = self.bytes.get(self.at / 8..).unwrap_or_default();
+        let word = rest.first_chunk::<8>().copied().unwrap_or_else(|| {
+            let mut word = [0; 8];
+            word[..rest.len()].copy_from_slice(rest);
+            word
+        });
+        u64::from_be_bytes(word) << (self.at % 8)
+    }
+
     fn take(&mut self, count: u8) -> u64 {
-        let mut value = 0u64;
-        let mut left = usize::from(count);
-        while left > 0 {
-            let byte = u64::from(self.bytes.get(self.at / 8).copied().unwrap_or(0));
-            let unread = 8 - self.at % 8;
-            let taken = left.min(unread);
-            let part = (byte >> (unread - taken)) & ((1 << taken) - 1);
-            value = (value << taken) | part;
-            self.at += taken;
-            left -= taken;
+        if count == 0 {
+            return 0;
         }
+        if count > 57 {
+            let high = self.take(count - 32);
+            return high << 32 | self.take(32);
+        }
+        let value = self.peek() >> (64 - count);
+        self.at += usize::from(count);
         value
     }
 
     fn change(&mut self) -> i64 {
-        for width in [0, 8, 14, 20] {
-            if self.take(1) == 0 {
-                return self.signed(width);
-            }
-            if width == 20 {
-                break;
-            }
-        }
-        self.signed(64)
+        let ones = (!self.peek()).leading_zeros().min(4) as usize;
+        self.at += (ones + 1).min(4);
+        self.signed([0, 8, 14, 20, 64][ones])
     }
 
     fn signed(&mut self, width: u8) -> i64 {

@@ -18,6 +18,8 @@ const LATE_SAMPLES_MAX: usize = 4096;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Samples {
     full: Vec<Full>,
+    /// Bytes behind `full`.
+    full_size: usize,
     open: Chunk,
     late: Vec<Sample>,
 }
@@ -53,8 +55,7 @@ impl Samples {
     }
 
     fn size(&self) -> usize {
-        let full: usize = self.full.iter().map(Full::size).sum();
-        full + self.open.size() + self.late.capacity() * size_of::<Sample>()
+        self.full_size + self.open.size() + self.late.capacity() * size_of::<Sample>()
     }
 }
 
@@ -96,6 +97,11 @@ impl Head {
     /// Bytes of memory behind the samples, the fixed state of each series included.
     pub(super) fn size(&self) -> usize {
         self.bytes + self.active * size_of::<Active>() + self.series.capacity() * size_of::<usize>()
+    }
+
+    /// Bytes of memory behind the samples alone: what a flush frees.
+    pub(super) fn samples_size(&self) -> usize {
+        self.bytes
     }
 
     /// First and last time in memory.
@@ -210,6 +216,7 @@ impl Active {
             self.samples.open.push(sample.ts, sample.value);
             if self.samples.open.is_full() {
                 let full = self.samples.open.seal();
+                self.samples.full_size += full.size();
                 self.samples.full.push(full);
             }
             self.last = sample.ts;

@@ -48,7 +48,8 @@ impl MetricStore {
             self.flush_with(&mut numbers)?;
             busy = true;
         }
-        busy |= self.remove_old()?;
+        busy |= self.remove_old(&mut numbers)?;
+        self.forget_series(&mut numbers);
         busy |= self.merge_some(&mut numbers)?;
         Ok(busy)
     }
@@ -61,7 +62,7 @@ impl MetricStore {
             || inner.head.samples() > 0
                 && (old
                     || span >= millis(self.config.block_span)
-                    || inner.head.size() >= self.config.head_bytes_max)
+                    || inner.head.samples_size() >= self.config.head_bytes_max)
     }
 
     fn flush_with(&self, numbers: &mut Numbers) -> Result<(), Error> {
@@ -81,10 +82,9 @@ impl MetricStore {
     /// Writes the samples that were taken out of the head.
     fn seal(&self, numbers: &mut Numbers) -> Result<(), Error> {
         let Some(sealing) = self.read().sealing.clone() else { return Ok(()) };
-        let mut ids: Vec<SeriesId> = sealing.series.iter().map(|(id, _)| *id).collect();
+        let ids = self.ordered(sealing.series.iter().map(|(id, _)| *id).collect());
         let mut blocks = self.read().blocks.clone();
         if !ids.is_empty() {
-            self.read().index.sort(&mut ids);
             let mut writer = Writer::create(&self.config.dir, numbers.take())?;
             for id in ids {
                 let Some(samples) = sealing.get(id) else { continue };
@@ -99,6 +99,15 @@ impl MetricStore {
         inner.durable_seq = sealing.next_seq;
         inner.sealing = None;
         Ok(())
+    }
+
+    /// Series in the order of blocks, in which neighbours are alike and are read together. Sorted
+    /// after the lock is let go.
+    fn ordered(&self, ids: Vec<SeriesId>) -> Vec<SeriesId> {
+        let mut keys = self.read().index.order_keys(&ids);
+        drop(ids);
+        keys.sort_unstable();
+        keys.into_iter().map(|(_, id)| id).collect()
     }
 
     fn add(
@@ -121,7 +130,7 @@ impl MetricStore {
     }
 
     /// Removes the blocks whose last sample is older than the retention.
-    fn remove_old(&self) -> Result<bool, Error> {
+    fn remove_old(&self, numbers: &mut Numbers) -> Result<bool, Error> {
         let oldest = (self.config.now)().saturating_sub(millis(self.config.retention));
         let blocks = self.read().blocks.clone();
         let (old, kept): (Vec<_>, Vec<_>) =
@@ -131,7 +140,7 @@ impl MetricStore {
         }
         self.replace(kept, old.iter().map(|block| block.file.path.clone()).collect())?;
         info!(blocks = old.len(), "blocks beyond the retention removed");
-        self.forget_series();
+        numbers.forget = true;
         Ok(true)
     }
 
@@ -162,7 +171,7 @@ impl MetricStore {
             run.iter().flat_map(|block| block.items.iter().map(|item| item.id)).collect();
         ids.sort_unstable();
         ids.dedup();
-        self.read().index.sort(&mut ids);
+        let ids = self.ordered(ids);
         let mut cursors = Cursors::new(run);
         let mut writer = Writer::create(&self.config.dir, numbers.take())?;
         let (mut times, mut values) = (Vec::new(), Vec::new());
@@ -211,20 +220,26 @@ impl MetricStore {
         self.replace(kept, Vec::new())
     }
 
-    /// Builds the index anew when a quarter of its series are in no block and not in memory.
-    fn forget_series(&self) {
+    /// Builds the index anew when blocks were removed and a quarter of its series are in no block and
+    /// not in memory. Waits for a moment without queries: they hold on to the numbers of series.
+    fn forget_series(&self, numbers: &mut Numbers) {
+        if !numbers.forget {
+            return;
+        }
+        let Ok(_renumbering) = self.numbering.try_write() else { return };
         let mut inner = self.write();
+        if inner.sealing.is_some() {
+            return;
+        }
         let count = inner.index.len();
         let mut alive: Vec<bool> =
             (0..count).map(|id| inner.head.is_active(id as SeriesId)).collect();
         for item in inner.blocks.iter().flat_map(|block| &block.items) {
             alive[item.id as usize] = true;
         }
-        if let Some(sealing) = &inner.sealing {
-            sealing.series.iter().for_each(|(id, _)| alive[*id as usize] = true);
-        }
         let gone = alive.iter().filter(|alive| !**alive).count();
-        if gone * 4 < count || gone == 0 || inner.sealing.is_some() {
+        numbers.forget = false;
+        if gone * 4 < count || gone == 0 {
             return;
         }
         let (index, moved) = inner.index.retain(|id| alive[id as usize]);

@@ -45,6 +45,10 @@ use block::Block;
 use head::{Head, Pushed, Samples};
 use index::{Index, SeriesId};
 
+/// Series that are applied under one hold of the lock, so that a big batch does not keep queries
+/// waiting.
+const APPLY_SERIES: usize = 1024;
+
 /// Settings of a store.
 #[derive(Clone, Debug)]
 pub struct MetricStoreConfig {
@@ -54,7 +58,8 @@ pub struct MetricStoreConfig {
     pub block_span: Duration,
     /// Samples in memory are sealed at the latest so long after the first of them came.
     pub flush_after: Duration,
-    /// Samples in memory are sealed when they and their series' state take so many bytes.
+    /// Samples in memory are sealed when they take so many bytes (the state of their series, which
+    /// stays, comes on top: about 350 bytes each).
     pub head_bytes_max: usize,
     /// How far behind the newest sample of its series a sample may lie.
     pub out_of_order: Duration,
@@ -167,7 +172,7 @@ pub struct Stats {
     pub symbols: u64,
     /// Samples in memory.
     pub head_samples: u64,
-    /// Bytes of memory behind them.
+    /// Bytes of memory behind them and the state of their series, the index excluded.
     pub head_bytes: u64,
     /// Sealed blocks.
     pub blocks: u64,
@@ -189,6 +194,8 @@ pub struct MetricStore {
     inner: RwLock<Inner>,
     /// Held while blocks are written, merged or removed.
     maintenance: Mutex<Numbers>,
+    /// Read by a query while it holds on to numbers of series; only ever tried for writing.
+    numbering: RwLock<()>,
     damaged: AtomicU64,
     over_limit: AtomicU64,
     _lock: File,
@@ -197,6 +204,8 @@ pub struct MetricStore {
 /// What only maintenance needs.
 struct Numbers {
     next_block: u64,
+    /// Whether blocks were removed since series were last forgotten.
+    forget: bool,
 }
 
 #[derive(Default)]
@@ -212,6 +221,8 @@ struct Inner {
     durable_seq: u64,
     /// When the first sample came after the last flush.
     dirty_since: Option<Instant>,
+    /// Room for taking fingerprints.
+    buffer: Vec<u8>,
 }
 
 /// Samples taken out of the head, in order of the series' numbers.
@@ -246,14 +257,18 @@ impl MetricStore {
             now.saturating_add(millis(self.config.ahead)),
         );
         let mut applied = Applied::default();
+        for part in series.chunks(APPLY_SERIES) {
+            let mut inner = self.write();
+            for one in part {
+                inner.apply(one, &self.config, bounds, &mut applied);
+            }
+            if applied.accepted > 0 && inner.dirty_since.is_none() {
+                inner.dirty_since = Some(Instant::now());
+            }
+        }
+        // Only now: a flush in between must not take the whole for durable.
         let mut inner = self.write();
-        for one in series {
-            inner.apply(one, &self.config, bounds, &mut applied);
-        }
         inner.next_seq = inner.next_seq.max(seq.saturating_add(1));
-        if applied.accepted > 0 && inner.dirty_since.is_none() {
-            inner.dirty_since = Some(Instant::now());
-        }
         drop(inner);
         self.over_limit.fetch_add(applied.over_limit, Ordering::Relaxed);
         applied
@@ -335,7 +350,7 @@ impl Inner {
 
     /// The number of a series, a new one if the limit allows.
     fn number(&mut self, one: &SeriesSamples, series_max: usize) -> Option<SeriesId> {
-        let fingerprint = one.labels.fingerprint();
+        let fingerprint = index::fingerprint(&one.labels, &mut self.buffer);
         if let Some(id) = self.index.find(fingerprint) {
             if !self.head.is_active(id) {
                 self.declare(one);

@@ -55,7 +55,8 @@ pub(super) fn open(mut config: MetricStoreConfig) -> Result<Opened, Error> {
     let store = MetricStore {
         config,
         inner: RwLock::new(inner),
-        maintenance: Mutex::new(Numbers { next_block }),
+        maintenance: Mutex::new(Numbers { next_block, forget: false }),
+        numbering: RwLock::new(()),
         damaged: AtomicU64::new(damaged),
         over_limit: AtomicU64::new(0),
         _lock: lock,

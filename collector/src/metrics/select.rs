@@ -1,12 +1,13 @@
 //! From matchers and a range to samples.
 //!
-//! A query takes a snapshot under the lock (labels, samples in memory, which blocks there are) and
-//! decodes after it has let go. Series are visited in the order in which they lie in the newest
-//! block, so each page is decompressed about once.
+//! A query resolves its matchers to numbers of series, then goes through them in batches. For each
+//! batch it takes what it needs under the lock (labels, samples in memory, which blocks there are,
+//! all of one moment) and decodes after it has let go, so that neither memory nor the lock is taken
+//! for more than a batch. Series are visited in the order in which they lie in the newest block, so
+//! each page is decompressed about once. Numbers stay what they are while a query runs.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use taffrail_model::time::Millis;
 use taffrail_model::{Labels, Matcher, MetricKind};
@@ -16,7 +17,7 @@ use super::block::{Block, Cursor};
 use super::head::Samples;
 use super::index::SeriesId;
 use super::merge::merge;
-use super::{Error, MetricStore, Sealing};
+use super::{Error, Inner, MetricStore, Sealing};
 
 /// A series that a query wants, and what of it is in memory.
 struct Wanted {
@@ -25,11 +26,15 @@ struct Wanted {
     head: Option<Samples>,
 }
 
-struct Snapshot {
+/// A batch of series and all that can hold samples of theirs, of one moment.
+struct Batch {
     wanted: Vec<Wanted>,
     sealing: Option<Arc<Sealing>>,
     blocks: Vec<Arc<Block>>,
 }
+
+/// Series in one batch.
+const BATCH_SERIES: usize = 512;
 
 /// Reads series from several blocks, oldest first.
 pub(super) struct Cursors {
@@ -40,6 +45,15 @@ impl Cursors {
     pub(super) fn new(blocks: &[Arc<Block>]) -> Self {
         let with_cursor = |block: &Arc<Block>| (block.clone(), Cursor::new(block.file.clone()));
         Self { blocks: blocks.iter().map(with_cursor).collect() }
+    }
+
+    /// The same blocks keep their cursors, with the pages that these have decompressed.
+    fn follow(&mut self, blocks: &[Arc<Block>]) {
+        let same =
+            |((known, _), block): (&(Arc<Block>, Cursor), &Arc<Block>)| Arc::ptr_eq(known, block);
+        if self.blocks.len() != blocks.len() || !self.blocks.iter().zip(blocks).all(same) {
+            *self = Self::new(blocks);
+        }
     }
 
     /// Appends the samples of a series that may lie from `start` to `end`: whole pieces.
@@ -67,25 +81,35 @@ impl Cursors {
 }
 
 impl MetricStore {
-    fn snapshot(&self, matchers: &[Matcher], start: Millis, end: Millis) -> Snapshot {
+    /// The series that matchers select, in the order of the newest block.
+    fn resolve(&self, matchers: &[Matcher], start: Millis, end: Millis) -> Vec<SeriesId> {
         let inner = self.read();
         let mut ids = inner.index.resolve(matchers);
-        let in_head = inner.head.span().is_some_and(|(first, last)| first <= end && last >= start);
-        let blocks: Vec<Arc<Block>> =
-            inner.blocks.iter().filter(|b| b.overlaps(start, end)).cloned().collect();
+        let blocks = overlapping(&inner, start, end);
+        drop(inner);
         let place = |id: SeriesId| {
-            let newest = blocks.iter().rev().enumerate();
-            newest.filter_map(|(at, b)| b.items(id).first().map(|i| (at, i.page, i.at))).next()
+            let mut newest = blocks.iter().rev().enumerate();
+            newest.find_map(|(at, b)| b.items(id).first().map(|i| (at, i.page, i.at)))
         };
         if !blocks.is_empty() {
             ids.sort_by_cached_key(|id| place(*id));
         }
-        let wanted = ids.into_iter().map(|id| Wanted {
-            id,
-            labels: inner.index.labels(id),
-            head: if in_head { inner.head.get(id).cloned() } else { None },
+        ids
+    }
+
+    fn batch(&self, ids: &[SeriesId], start: Millis, end: Millis) -> Batch {
+        let inner = self.read();
+        let in_head = in_head(&inner, start, end);
+        let wanted = ids.iter().map(|id| Wanted {
+            id: *id,
+            labels: inner.index.labels(*id),
+            head: if in_head { inner.head.get(*id).cloned() } else { None },
         });
-        Snapshot { wanted: wanted.collect(), sealing: inner.sealing.clone(), blocks }
+        Batch {
+            wanted: wanted.collect(),
+            sealing: inner.sealing.clone(),
+            blocks: overlapping(&inner, start, end),
+        }
     }
 
     /// Sets a block aside in which a page turned out damaged, and says what happened.
@@ -100,36 +124,45 @@ impl MetricStore {
     }
 }
 
+fn in_head(inner: &Inner, start: Millis, end: Millis) -> bool {
+    inner.head.span().is_some_and(|(first, last)| first <= end && last >= start)
+}
+
+fn overlapping(inner: &Inner, start: Millis, end: Millis) -> Vec<Arc<Block>> {
+    inner.blocks.iter().filter(|block| block.overlaps(start, end)).cloned().collect()
+}
+
 impl SeriesSource for MetricStore {
     fn select(&self, select: &SeriesSelect, sink: &mut SeriesSink<'_>) -> Result<(), SourceError> {
         let (start, end) = (select.start, select.end);
         if start > end {
             return Ok(());
         }
-        let snapshot = self.snapshot(&select.matchers, start, end);
-        let mut cursors = Cursors::new(&snapshot.blocks);
+        let _numbers = self.numbering.read().unwrap_or_else(PoisonError::into_inner);
+        let ids = self.resolve(&select.matchers, start, end);
+        let mut cursors = Cursors::new(&[]);
         let (mut times, mut values) = (Vec::new(), Vec::new());
-        for wanted in &snapshot.wanted {
-            select.cancel.check()?;
-            times.clear();
-            values.clear();
-            cursors
-                .read(wanted.id, (start, end), &mut times, &mut values)
-                .map_err(|error| self.unreadable(&error))?;
-            let sealing = snapshot.sealing.as_ref().and_then(|s| s.get(wanted.id));
-            for samples in sealing.into_iter().chain(&wanted.head) {
-                let (more_times, more_values) = samples.columns();
-                merge(&mut times, &mut values, &more_times, &more_values);
-            }
-            let from = times.partition_point(|ts| *ts < start);
-            let to = times.partition_point(|ts| *ts <= end);
-            if from == to {
-                continue;
-            }
-            if let ControlFlow::Break(()) =
-                sink(&wanted.labels, &times[from..to], &values[from..to])
-            {
-                break;
+        for ids in ids.chunks(BATCH_SERIES) {
+            let batch = self.batch(ids, start, end);
+            cursors.follow(&batch.blocks);
+            for wanted in &batch.wanted {
+                select.cancel.check()?;
+                times.clear();
+                values.clear();
+                cursors
+                    .read(wanted.id, (start, end), &mut times, &mut values)
+                    .map_err(|error| self.unreadable(&error))?;
+                let sealing = batch.sealing.as_ref().and_then(|s| s.get(wanted.id));
+                for samples in sealing.into_iter().chain(&wanted.head) {
+                    let (more_times, more_values) = samples.columns();
+                    merge(&mut times, &mut values, &more_times, &more_values);
+                }
+                let from = times.partition_point(|ts| *ts < start);
+                let to = times.partition_point(|ts| *ts <= end);
+                if from < to && sink(&wanted.labels, &times[from..to], &values[from..to]).is_break()
+                {
+                    return Ok(());
+                }
             }
         }
         Ok(())
@@ -141,19 +174,22 @@ impl SeriesSource for MetricStore {
         start: Millis,
         end: Millis,
     ) -> Result<Vec<Labels>, SourceError> {
+        let _numbers = self.numbering.read().unwrap_or_else(PoisonError::into_inner);
         let inner = self.read();
-        let in_head = inner.head.span().is_some_and(|(first, last)| first <= end && last >= start);
-        let blocks: Vec<&Arc<Block>> =
-            inner.blocks.iter().filter(|b| b.overlaps(start, end)).collect();
-        let there = |id: &SeriesId| {
+        let in_head = in_head(&inner, start, end);
+        let blocks = overlapping(&inner, start, end);
+        let mut ids = inner.index.resolve(matchers);
+        ids.retain(|id| {
             (in_head && inner.head.get(*id).is_some())
                 || inner.sealing.as_ref().is_some_and(|s| s.get(*id).is_some())
                 || blocks.iter().any(|b| !b.items(*id).is_empty())
-        };
-        let mut ids = inner.index.resolve(matchers);
-        ids.retain(there);
-        let mut found: Vec<Labels> = ids.into_iter().map(|id| inner.index.labels(id)).collect();
+        });
         drop(inner);
+        let mut found: Vec<Labels> = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(BATCH_SERIES) {
+            let inner = self.read();
+            found.extend(ids.iter().map(|id| inner.index.labels(*id)));
+        }
         found.sort();
         Ok(found)
     }

@@ -308,6 +308,44 @@ fn a_lost_manifest_is_rebuilt_and_leftovers_are_cleared() {
 }
 
 #[test]
+fn a_crash_before_the_manifest_leaves_the_old_store() {
+    let mut world = World::new();
+    world.run(Step::Apply(vec![(1, 100, 1.0)]));
+    world.run(Step::Flush);
+    let path = world.folder.path().join("manifest.json");
+    let before = std::fs::read(&path).unwrap();
+    world.run(Step::Apply(vec![(1, 90, 2.0), (2, 90, 3.0)]));
+    world.run(Step::Flush);
+    world.store = None;
+    std::fs::write(&path, before).unwrap();
+    world.run(Step::Reopen);
+    assert_eq!((world.store().stats().blocks, world.store().durable_seq()), (1, 1));
+    assert_eq!(select(world.store(), &[], 0, NOW), world.expected(&[], 0, NOW));
+    world.run(Step::Flush);
+    world.run(Step::Reopen);
+    assert_eq!(world.store().stats().blocks, 2);
+    assert_eq!(select(world.store(), &[], 0, NOW), world.expected(&[], 0, NOW));
+}
+
+#[test]
+fn a_crash_after_a_merge_leaves_the_merged_block() {
+    let mut world = World::new();
+    for at in 0..4 {
+        world.run(Step::Apply(vec![(1, 100 - at, 1.5)]));
+        world.run(Step::Flush);
+    }
+    let path = world.folder.path().join("000000000001.block");
+    let merged_away = std::fs::read(&path).unwrap();
+    world.run(Step::Tick);
+    assert!(!path.exists());
+    world.store = None;
+    std::fs::write(&path, merged_away).unwrap();
+    world.run(Step::Reopen);
+    assert!(!path.exists());
+    assert_eq!(select(world.store(), &[], 0, NOW), world.expected(&[], 0, NOW));
+}
+
+#[test]
 fn another_version_stops_the_start() {
     let mut world = World::new();
     world.run(Step::Apply(vec![(1, 100, 1.0)]));
@@ -354,6 +392,31 @@ fn old_blocks_and_their_series_go() {
 }
 
 #[test]
+fn a_running_query_keeps_the_numbers_of_its_series() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = MetricStore::open(config(folder.path())).unwrap().store;
+    let hour = 3_600_000;
+    for (seq, name) in ["old", "older", "new"].into_iter().enumerate() {
+        let ago = if name == "new" { 0 } else { 40 * hour };
+        store.apply(seq as u64, &[series(&labels(&[("a", name)]), &[(NOW - ago, 1.0)])]);
+        store.flush().unwrap();
+    }
+    drop(store);
+    let day = Duration::from_secs(86_400);
+    let shorter = MetricStoreConfig { retention: day, ..config(folder.path()) };
+    let store = MetricStore::open(shorter).unwrap().store;
+    let select = SeriesSelect { matchers: Vec::new(), start: 0, end: NOW, cancel: Cancel::new() };
+    let each = &mut |_: &Labels, _: &[i64], _: &[f64]| {
+        store.tick().unwrap();
+        assert_eq!(store.stats().series, 3, "forgotten under a query");
+        ControlFlow::Continue(())
+    };
+    store.select(&select, each).unwrap();
+    store.tick().unwrap();
+    assert_eq!(store.stats().series, 1, "forgotten after it");
+}
+
+#[test]
 fn tick_flushes_when_memory_is_full() {
     let folder = tempfile::tempdir().unwrap();
     let small = MetricStoreConfig { head_bytes_max: 1, ..config(folder.path()) };
@@ -363,6 +426,7 @@ fn tick_flushes_when_memory_is_full() {
     assert_eq!(store.durable_seq(), 0);
     assert!(store.tick().unwrap());
     assert_eq!((store.durable_seq(), store.stats().blocks), (6, 1));
+    assert!(!store.tick().unwrap(), "the state of a series is no reason to flush again");
     store.apply(6, &[]);
     store.flush().unwrap();
     assert_eq!((store.durable_seq(), store.stats().blocks), (7, 1));
@@ -471,13 +535,15 @@ fn figures() {
             let ts = NOW - 3_600_000 + (at * 15_000 + n / 100 % 15_000 + jitter) as i64;
             one.samples[0] = Sample { ts, value: usual_value(n, at) };
         }
-        let start = std::time::Instant::now();
+        let start = cpu();
         for target in batches.chunks(100) {
             store.apply(at as u64, target);
         }
-        took += start.elapsed();
+        took += cpu() - start;
         if at == 0 {
-            println!("first scrape of {SERIES} series: {:?}", start.elapsed());
+            println!("first scrape of {SERIES} series: {:?}", cpu() - start);
+            let grown = resident().saturating_sub(before) as f64;
+            println!("memory: {:.0} bytes a series, 1 sample each", grown / SERIES as f64);
         }
     }
     let count = (SERIES * SAMPLES) as f64;
@@ -485,16 +551,26 @@ fn figures() {
     let grown = resident().saturating_sub(before) as f64;
     println!("memory: {:.0} bytes a series, {SAMPLES} samples each", grown / SERIES as f64);
     println!("head: {:?}", store.stats());
+    let start = cpu();
+    let sum = sets.iter().fold(0, |sum, set| sum ^ set.fingerprint());
+    println!("fingerprints of all series: {:?} ({sum:x})", cpu() - start);
     queries(&store, "in memory");
-    let start = std::time::Instant::now();
+    let start = cpu();
     store.flush().unwrap();
     let bytes = store.stats().block_bytes as f64;
-    println!("flush: {:?}, {:.3} bytes a sample", start.elapsed(), bytes / count);
+    println!("flush: {:?}, {:.3} bytes a sample", cpu() - start, bytes / count);
     queries(&store, "in a block");
     drop(store);
-    let start = std::time::Instant::now();
+    let start = cpu();
     MetricStore::open(config(folder.path())).unwrap();
-    println!("open: {:?}", start.elapsed());
+    println!("open: {:?}", cpu() - start);
+}
+
+/// Time that this thread has run, however many others there are.
+fn cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = text.split(' ').next().and_then(|n| n.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
 }
 
 fn usual_labels(n: usize) -> Labels {
@@ -526,8 +602,8 @@ fn queries(store: &MetricStore, place: &str) {
     let all = vec![name.clone()];
     let one = vec![name, Matcher::equal("pod", "app-7d9f8b6c5-x2x77")];
     for (what, matchers) in [("4,000 series", all), ("4 series", one)] {
-        let start = std::time::Instant::now();
+        let start = cpu();
         let rows = select(store, &matchers, 0, NOW);
-        println!("select {what} {place}: {:?}, {} found", start.elapsed(), rows.len());
+        println!("select {what} {place}: {:?}, {} found", cpu() - start, rows.len());
     }
 }

@@ -1,4 +1,4 @@
-//! Writes a block: series by series in order of their labels, pages as they fill up.
+//! Writes a block: series by series in the order in which they are given, pages as they fill up.
 //!
 //! Nothing is visible before [`Writer::finish`] has synced and renamed the file. The format is drawn
 //! in [`super::block`].
@@ -14,8 +14,8 @@ use taffrail_model::{Labels, MetricKind};
 
 use super::Error;
 use super::block::{
-    Block, BlockFile, END, FOOTER_BYTES, FORMAT, HEADER_BYTES, Item, MAGIC, Meta, PAGE_BYTES, Page,
-    Times, kind_byte,
+    Block, BlockFile, END, FOOTER_BYTES, FORMAT, HEADER_BYTES, INDEX_BYTES_MAX, Item, MAGIC, Meta,
+    PAGE_BYTES, Page, Times, kind_byte,
 };
 use super::codec::{put_signed, put_text, put_varint};
 use super::column::{self, COLUMN_SAMPLES_MAX};
@@ -194,6 +194,13 @@ impl Writer {
         self.close(Which::Values)?;
         self.close(Which::Times)?;
         let index = self.index_bytes();
+        if index.len() > INDEX_BYTES_MAX {
+            let error = std::io::Error::new(
+                std::io::ErrorKind::FileTooLarge,
+                "its index would be greater than 1 GiB: allow fewer series",
+            );
+            return Err(Error::io("write", &self.temporary, error));
+        }
         let place = self.append(&index)?;
         let (first, last) = self.span.unwrap_or((0, 0));
         let meta = Meta { level, next_seq, first, last, samples: self.samples };

@@ -103,7 +103,7 @@ impl Disk for Files {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        fs::create_dir_all(dir)?;
+        create_durably(dir)?;
         let mut names = Vec::new();
         for entry in fs::read_dir(dir)? {
             // A name that is not UTF-8 is none of ours.
@@ -125,6 +125,21 @@ impl Disk for Files {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
+}
+
+/// Creates a directory and those above it, so that they survive a power cut.
+fn create_durably(dir: &Path) -> io::Result<()> {
+    if dir.as_os_str().is_empty() || dir.is_dir() {
+        return Ok(());
+    }
+    let above = dir.parent().unwrap_or(Path::new(""));
+    create_durably(above)?;
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+    File::open(above)?.sync_all()
 }
 
 impl DiskFile for File {

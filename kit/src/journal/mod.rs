@@ -89,14 +89,14 @@ impl Default for Options {
 pub enum Error {
     /// The system refused. After an append nothing of the frame is left, and a later append may
     /// succeed.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {cause}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// With which file.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said. Part of the message, and so not the error's source.
+        cause: io::Error,
     },
     /// A sync failed. Nothing more is taken until the process starts again and reads what is there.
     #[error("the journal takes nothing more until a restart: {0}")]
@@ -134,15 +134,15 @@ pub enum Error {
 }
 
 impl Error {
-    fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { action, path: path.to_path_buf(), source }
+    fn io(action: &'static str, path: &Path, cause: io::Error) -> Self {
+        Self::Io { action, path: path.to_path_buf(), cause }
     }
 
     /// Whether the disk, or the quota on it, is full.
     #[must_use]
     pub fn is_no_space(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if matches!(
-            source.kind(),
+        matches!(self, Self::Io { cause, .. } if matches!(
+            cause.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
         ))
     }
@@ -250,7 +250,8 @@ impl Journal {
     }
 
     /// Removes the segments whose frames all have numbers below `seq` and returns how many bytes
-    /// that made free. One caller at a time. The newest segment always stays.
+    /// that made free. One caller at a time. The newest segment stays while it is
+    /// small. Numbers go on where they were, also when no frame is left.
     ///
     /// # Errors
     /// When the system refuses; what could be removed is gone.

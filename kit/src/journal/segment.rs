@@ -55,7 +55,7 @@ pub(super) fn create(
         Err(source) => {
             // Left over, it would be in the way of the next attempt. Nothing is in it yet.
             let _ = disk.remove(&path);
-            Err(Error::Io { action: "create", path, source })
+            Err(Error::io("create", &path, source))
         }
     }
 }

@@ -20,6 +20,9 @@ use super::recover::Recovered;
 use super::segment::{self, Segment};
 use super::{Error, Options};
 
+/// A last segment with less than this fraction of a full one is kept, needed or not.
+const SEGMENT_FRACTION: u64 = 16;
+
 /// How far the journal is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Durable {
@@ -136,6 +139,10 @@ impl Writer {
         if !has_frames || bytes + frame_bytes <= self.options.segment_bytes {
             return Ok(());
         }
+        self.begin_segment(state)
+    }
+
+    fn begin_segment(&self, state: &mut State) -> Result<(), Error> {
         if let Err(source) = state.active.sync() {
             let path = state.segments.back().expect("never empty").path.clone();
             self.poison(state, &format!("sync {}: {source}", path.display()));
@@ -230,8 +237,26 @@ impl Writer {
         }
     }
 
-    /// Removes the segments that hold only frames before `seq`; never the active one.
+    /// Removes the segments that hold only frames before `seq`. When that is all of them, a new one
+    /// is begun, whose name keeps the number of the next frame.
     pub(super) fn truncate_before(&self, seq: u64) -> Result<u64, Error> {
+        let mut removed = self.remove_before(seq)?;
+        {
+            let mut state = self.lock();
+            let active = state.segments.back().expect("never empty");
+            let frames_bytes = active.bytes - SEGMENT_HEADER_BYTES as u64;
+            // A new file for every few bytes would cost more than the bytes.
+            let few = frames_bytes <= self.options.segment_bytes / SEGMENT_FRACTION;
+            if few || seq < state.next_seq || state.poisoned.is_some() {
+                return Ok(removed);
+            }
+            self.begin_segment(&mut state)?;
+        }
+        removed += self.remove_before(seq)?;
+        Ok(removed)
+    }
+
+    fn remove_before(&self, seq: u64) -> Result<u64, Error> {
         let mut removed = 0;
         loop {
             let mut state = self.lock();

@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
     Summary,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
+use proptest::prelude::*;
 use taffrail_model::sample::is_stale_nan;
 
 use super::*;
@@ -246,5 +247,77 @@ fn what_is_refused_says_why_and_leaves_the_rest() {
         assert_eq!(lines(&decoded), [r#"{__name__="good"} gauge 1@7000"#], "{reason}");
         assert_eq!(decoded.rejected, 1, "{reason}");
         assert!(decoded.reason.contains(reason), "{} has no {reason}", decoded.reason);
+    }
+}
+
+fn any_text() -> impl Strategy<Value = String> {
+    prop_oneof![Just(String::new()), "[a-z._:/{}%1]{1,8}", ".{0,4}"]
+}
+
+fn any_attributes() -> impl Strategy<Value = Vec<KeyValue>> {
+    let pairs = proptest::collection::vec((any_text(), any_text()), 0..4);
+    pairs.prop_map(|pairs| pairs.iter().map(|(key, value)| text(key, value)).collect())
+}
+
+fn any_numbers() -> impl Strategy<Value = Vec<NumberDataPoint>> {
+    let number = (any_attributes(), any::<u64>(), any::<bool>(), any::<f64>(), any::<u32>());
+    let number =
+        number.prop_map(|(attributes, time_unix_nano, there, value, flags)| NumberDataPoint {
+            attributes,
+            time_unix_nano: time_unix_nano >> (value as u32 % 3),
+            value: there.then_some(Value::AsDouble(value)),
+            flags: flags % 3,
+            ..NumberDataPoint::default()
+        });
+    proptest::collection::vec(number, 0..4)
+}
+
+fn any_data() -> impl Strategy<Value = Data> {
+    let buckets = (
+        proptest::collection::vec(any::<u64>(), 0..4),
+        proptest::collection::vec(any::<f64>(), 0..4),
+    );
+    let histogram = (any_attributes(), buckets, any::<u64>()).prop_map(
+        |(attributes, (counts, bounds), count)| HistogramDataPoint {
+            attributes,
+            bucket_counts: counts,
+            explicit_bounds: bounds,
+            count,
+            ..HistogramDataPoint::default()
+        },
+    );
+    prop_oneof![
+        any_numbers().prop_map(gauge),
+        (any_numbers(), -1i32..4, any::<bool>()).prop_map(
+            |(data_points, aggregation_temporality, is_monotonic)| {
+                Data::Sum(Sum { data_points, aggregation_temporality, is_monotonic })
+            }
+        ),
+        (proptest::collection::vec(histogram, 0..3), 0i32..3).prop_map(
+            |(data_points, aggregation_temporality)| {
+                Data::Histogram(Histogram { data_points, aggregation_temporality })
+            }
+        ),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_request_gives_valid_series_or_reasons(
+        agent in any::<bool>(),
+        resource in any_attributes(),
+        metrics in proptest::collection::vec((any_text(), any_text(), any_data()), 0..4),
+    ) {
+        let scope = if agent { AGENT_SCOPE } else { "x" };
+        let metrics: Vec<Metric> = metrics.into_iter().map(|(name, unit, data)| metric(&name, &unit, data)).collect();
+        let sent: usize = metrics.iter().map(|m| points(m).max(1)).sum();
+        let decoded = decode(request(scope, resource, metrics), 5);
+        prop_assert!(decoded.rejected as usize <= sent);
+        prop_assert_eq!(decoded.rejected == 0, decoded.reason.is_empty());
+        for one in decoded.series {
+            prop_assert!(one.labels.get(METRIC_NAME).is_some());
+            prop_assert_eq!(one.samples.len(), 1);
+            prop_assert!(agent || one.labels.iter().all(|(name, _)| taffrail_model::labels::is_valid_name(name)));
+        }
     }
 }

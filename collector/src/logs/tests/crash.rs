@@ -246,7 +246,7 @@ fn strange_folders_are_refused_and_not_touched() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
     fn damage_anywhere_gives_an_error_or_fewer_rows_but_never_wrong_ones(
@@ -275,7 +275,7 @@ proptest! {
         for (scan, _) in scans {
             let (found, all) = (rows(&store, &scan, usize::MAX), oracle.scan(&scan));
             prop_assert!(found.iter().all(|row| all.contains(row)));
-            if in_words && !cut {
+            if in_words {
                 prop_assert_eq!(sorted(found), sorted(all), "a damaged index costs no lines");
             }
         }

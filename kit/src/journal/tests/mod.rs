@@ -70,11 +70,15 @@ fn truncation_removes_whole_segments_only() {
     let segments = journal.stats().segments;
     assert!(journal.truncate_before(4).unwrap() > 0);
     assert_eq!(frames(&journal, 0).first().unwrap().0, 3, "3 and 4 share a segment");
-    journal.truncate_before(u64::MAX).unwrap();
+    journal.truncate_before(9).unwrap();
+    assert_eq!(frames(&journal, 0).first().unwrap().0, 9);
+    journal.truncate_before(10).unwrap();
+    assert_eq!(frames(&journal, 0), []);
     assert_eq!(journal.stats().segments, 1, "was {segments}");
+    assert_eq!(journal.truncate_before(10).unwrap(), 0);
     drop(journal);
     let (journal, recovery) = open(&disk, 100);
-    assert_eq!((recovery.frames, recovery.missing.len()), (1, 0));
+    assert_eq!((recovery.frames, recovery.missing.len()), (0, 0));
     assert_eq!(append_durably(&journal, b"x"), 10);
 }
 

@@ -1,0 +1,8 @@
+//! The collector as a library over real files and real HTTP on loopback.
+
+#![expect(clippy::unwrap_used, reason = "everything here is a test")]
+
+mod agent;
+mod doors;
+mod harness;
+mod restart;
