@@ -153,8 +153,8 @@ fn found_by_label_with_the_cli(
         "sim",
         "--since",
         "1d",
-        "--limit",
-        "10000000",
+        "--tail",
+        "100000",
     ])?;
     ensure!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
     let text = String::from_utf8(found.stdout)?;
