@@ -97,7 +97,7 @@ impl Collector {
         // The ports outlive the wish to stop by as long as replay takes: then they have nothing to
         // finish.
         let (trigger, ports) = shutdown::channel();
-        let front = Arc::new(Front::new(self.registry.clone()));
+        let front = Arc::new(Front::new(self.registry.clone(), ports.clone()));
         let mut tasks = JoinSet::new();
         let grace = self.config.grace;
         let routes = server::outer(front.clone());
