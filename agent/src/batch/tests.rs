@@ -1,9 +1,11 @@
 use super::*;
+use crate::tail::join::{Marks, Record, Sink};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use proptest::prelude::*;
 use prost::Message;
+use std::collections::HashMap;
 
 const A: FileNumber = FileNumber(1);
 const B: FileNumber = FileNumber(2);

@@ -13,19 +13,25 @@
 //!
 //! Runs on the reader's thread; the clock is handed in.
 
+mod label;
+mod marker;
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use taffrail_model::{Labels, Nanos};
+use taffrail_model::Nanos;
 
 use super::file::{Read, TailFile};
 use super::identity::{self, FileId, Version};
-use super::join::{Bounds, Format, Joiner, Sink};
+use super::join::{Bounds, Format, Joiner};
 use super::metrics::Metrics;
-use super::{Config, FileKind, FileNumber, Labeler, Labeling, LogStream};
-use crate::batch::{Builder, FileMeta};
+use super::{Config, FileKind, FileNumber, Labeler};
+use crate::batch::Builder;
 use crate::discover::Place;
+
+use label::label;
+pub use marker::Marker;
 
 /// What one chain reads before the next has its turn, in bytes.
 pub const TURN_BYTES: usize = 256 << 10;
@@ -70,20 +76,6 @@ pub struct Progress {
     pub bytes: usize,
     /// Whether there is more to read at once.
     pub more: bool,
-}
-
-/// A compressed file whose content is delivered under another identity: once that is committed, it
-/// is marked as read under its own, so that it need not be unpacked again after a restart.
-#[derive(Debug)]
-pub struct Marker {
-    /// The compressed file.
-    pub id: FileId,
-    /// Length of its content.
-    pub size: u64,
-    /// Its place, which is also that of the file that it was made from.
-    pub place: Place,
-    /// Its path.
-    pub path: PathBuf,
 }
 
 /// Files that continue each other.
@@ -405,68 +397,6 @@ impl Chain {
             self.joiner.give_up(turn.builder);
         }
     }
-
-    /// Marks compressed files as read, once the content is committed under the other identity.
-    fn mark(&mut self, turn: &mut Turn<'_>) {
-        let files = &self.files;
-        self.markers.retain(|marker| {
-            let unfinished = files.iter().any(|f| {
-                let same = f.place.restart == marker.place.restart
-                    && f.place.rotated == marker.place.rotated;
-                (same || f.id == marker.id || !f.listed) && f.is_open()
-            });
-            if unfinished {
-                return true;
-            }
-            let source = identity::source(&turn.config.node, marker.id, Version::Unpacked);
-            let path = marker.path.to_string_lossy().into_owned();
-            let number = turn.number();
-            let labels = [Labels::default(), Labels::default(), Labels::default()];
-            let meta = FileMeta { source: source.into(), path: path.into(), labels, released: 0 };
-            turn.builder.declare(number, meta);
-            if marker.size > 0 {
-                turn.builder.cut(&[(number, marker.size)]);
-            }
-            turn.builder.forget(number);
-            false
-        });
-    }
-}
-
-/// Asks for the labels of a file's streams and tells the builder. `false`: they are not known yet.
-fn label(file: &mut TailFile, turn: &mut Turn<'_>) -> bool {
-    let ask = |stream| match (turn.labeler)(&file.kind, stream) {
-        Labeling::Ready(labels) => Some(labels),
-        Labeling::Wait => None,
-    };
-    let labels = match &file.kind {
-        FileKind::Container { .. } => ask(LogStream::Stdout)
-            .and_then(|out| Some([out, ask(LogStream::Stderr)?, Labels::default()])),
-        FileKind::Volume { .. } | FileKind::Plain { .. } => {
-            ask(LogStream::File).map(|l| [Labels::default(), Labels::default(), l])
-        }
-    };
-    match (labels, file.labelled) {
-        (Some(labels), Some(_)) => turn.builder.relabel(file.number, labels),
-        (Some(labels), None) => {
-            let meta = FileMeta {
-                source: file.source.clone(),
-                path: file.path.to_string_lossy().into(),
-                labels,
-                released: file.committed,
-            };
-            turn.builder.declare(file.number, meta);
-        }
-        // The pod has gone meanwhile: its last labels are right.
-        (None, Some(_)) => {}
-        (None, None) => {
-            file.error = Some("waits for the labels of its pod".into());
-            return false;
-        }
-    }
-    file.error = None;
-    file.labelled = Some(turn.builder.serial());
-    true
 }
 
 fn format(kind: &FileKind) -> Format {

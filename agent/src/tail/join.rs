@@ -298,5 +298,4 @@ fn cut_between_characters(text: &[u8], max: usize) -> &[u8] {
 }
 
 #[cfg(test)]
-#[path = "join_tests.rs"]
 mod tests;
