@@ -138,11 +138,11 @@ async fn listen(addr: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
 /// Keeps other collectors out of the folder for as long as the file is open.
 fn lock(data_dir: &Path) -> anyhow::Result<File> {
     let shown = data_dir.display();
-    std::fs::create_dir_all(data_dir).with_context(|| format!("create the data folder {shown}"))?;
-    // A new folder must survive a power cut, as what will be acknowledged lies in it.
-    let above = data_dir.parent().filter(|above| !above.as_os_str().is_empty());
-    let synced = File::open(above.unwrap_or_else(|| Path::new("."))).and_then(|dir| dir.sync_all());
-    synced.with_context(|| format!("sync the folder above {shown}"))?;
+    if !data_dir.is_dir() {
+        std::fs::create_dir_all(data_dir)
+            .and_then(|()| File::open(data_dir.join(".."))?.sync_all())
+            .with_context(|| format!("create the data folder {shown}"))?;
+    }
     let path = data_dir.join("LOCK");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("open {}", path.display()))?;
