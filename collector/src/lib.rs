@@ -97,7 +97,7 @@ impl Collector {
         // The ports outlive the wish to stop by as long as replay takes: then they have nothing to
         // finish.
         let (trigger, ports) = shutdown::channel();
-        let front = Arc::new(Front::new(self.registry.clone()));
+        let front = Arc::new(Front::new(self.registry.clone(), ports.clone()));
         let mut tasks = JoinSet::new();
         let grace = self.config.grace;
         let routes = server::outer(front.clone());
@@ -138,7 +138,11 @@ async fn listen(addr: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
 /// Keeps other collectors out of the folder for as long as the file is open.
 fn lock(data_dir: &Path) -> anyhow::Result<File> {
     let shown = data_dir.display();
-    std::fs::create_dir_all(data_dir).with_context(|| format!("create the data folder {shown}"))?;
+    if !data_dir.is_dir() {
+        std::fs::create_dir_all(data_dir)
+            .and_then(|()| File::open(data_dir.join(".."))?.sync_all())
+            .with_context(|| format!("create the data folder {shown}"))?;
+    }
     let path = data_dir.join("LOCK");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("open {}", path.display()))?;

@@ -4,28 +4,35 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures_util::StreamExt;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use prometheus::Registry;
+use taffrail_kit::shutdown::Shutdown;
 use taffrail_kit::telemetry::metrics;
 use tower::ServiceExt;
 
 use crate::ingest::Doors;
 
+/// The answer under this path goes on until its reader goes.
+const TAIL_PATH: &str = "/api/v1/logs/tail";
+
 /// Stands before all routes, until there are any.
 pub struct Front {
     registry: Registry,
     inner: OnceLock<(Router, Arc<Doors>)>,
+    stop: Shutdown,
 }
 
 impl Front {
     /// Answers for its health and its metrics only.
     #[must_use]
-    pub fn new(registry: Registry) -> Self {
-        Self { registry, inner: OnceLock::new() }
+    pub fn new(registry: Registry, stop: Shutdown) -> Self {
+        Self { registry, inner: OnceLock::new(), stop }
     }
 
     /// From now on the routes are served.
@@ -81,7 +88,15 @@ async fn inner(State(front): State<Arc<Front>>, request: Request) -> Response {
     let Some((routes, _)) = front.inner.get() else {
         return unavailable("the collector is reading its data; try again soon\n".into());
     };
-    routes.clone().oneshot(request).await.into_response()
+    let endless = request.uri().path() == TAIL_PATH;
+    let response = routes.clone().oneshot(request).await.into_response();
+    if !endless {
+        return response;
+    }
+    // Nobody waits for the end of a live tail: it ends here.
+    let mut stop = front.stop.clone();
+    let stopped = Box::pin(async move { stop.wait().await });
+    response.map(|body| Body::from_stream(body.into_data_stream().take_until(stopped)))
 }
 
 fn unavailable(text: String) -> Response {

@@ -1,5 +1,5 @@
 //! OTLP attribute values as text: strings as they are, numbers and booleans printed, lists and maps
-//! as JSON, bytes as base64 would be longer than needed, so as hex.
+//! as JSON, bytes in hex, as ids are written. Pure.
 
 use opentelemetry_proto::tonic::common::v1::AnyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;

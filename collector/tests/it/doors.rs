@@ -163,6 +163,22 @@ async fn loki_pushes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_live_tail_ends_with_the_collector() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let path = "/api/v1/logs/tail?query=%7Bservice_name%3D%22s%22%7D";
+    let mut tail = running.client.get_stream(path, &[]).await.unwrap();
+    assert_eq!(tail.status, 200);
+    let body = foreign("s", &["live"]).encode_to_vec();
+    assert_eq!(running.post("/v1/logs", &[PROTOBUF], body).await.status, 200);
+    let chunk = tail.chunk().await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&chunk).contains("live"), "{chunk:?}");
+    let (lines, end) = tokio::join!(running.stop(), tail.chunk());
+    assert_eq!(lines.len(), 1);
+    assert!(matches!(end, Ok(None)), "a whole answer, not a broken one: {end:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn health_and_own_metrics() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;

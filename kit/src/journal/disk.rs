@@ -132,7 +132,7 @@ fn create_durably(dir: &Path) -> io::Result<()> {
     if dir.as_os_str().is_empty() || dir.is_dir() {
         return Ok(());
     }
-    let above = dir.parent().unwrap_or(Path::new(""));
+    let above = dir.parent().unwrap_or_else(|| Path::new(""));
     create_durably(above)?;
     match fs::create_dir(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),

@@ -26,7 +26,11 @@ pub(super) struct Faults {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct Faulty(Arc<Mutex<Faults>>);
+pub(super) struct Faulty {
+    faults: Arc<Mutex<Faults>>,
+    /// Whoever holds it holds back every sync of a file.
+    pub(super) gate: Arc<Mutex<()>>,
+}
 
 struct FaultyFile {
     disk: Faulty,
@@ -35,7 +39,7 @@ struct FaultyFile {
 
 impl Faulty {
     fn lock(&self) -> MutexGuard<'_, Faults> {
-        self.0.lock().unwrap()
+        self.faults.lock().unwrap()
     }
 
     pub(super) fn set(&self, change: impl FnOnce(&mut Faults)) {
@@ -73,7 +77,7 @@ impl Faulty {
         });
         let names: BTreeMap<_, _> = kept.collect();
         let faults = Faults { synced_names: names.clone(), names, ..Faults::default() };
-        Self(Arc::new(Mutex::new(faults)))
+        Self { faults: Arc::new(Mutex::new(faults)), gate: Arc::default() }
     }
 }
 
@@ -171,6 +175,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let _gate = self.disk.gate.lock().unwrap();
         let mut faults = self.disk.lock();
         faults.syncs += 1;
         if faults.sync_fails {
