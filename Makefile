@@ -54,6 +54,6 @@ docs: ## API documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
 
 .PHONY: bench
-bench: build ## Agent and collector over a generated corpus: MB per CPU second, memory, disk
-	$(CARGO) build --release -p taffrail-sim --bin taffrail-bench
+bench: ## Agent and collector over a generated corpus: MB per CPU second, memory, disk
+	$(CARGO) build --release --bins --workspace
 	target/release/taffrail-bench

@@ -62,6 +62,24 @@ pub async fn wait_for<T>(
     }
 }
 
+/// CPU seconds (user and system) of all processes that this one has started and seen end.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn ended_cpu_seconds() -> anyhow::Result<f64> {
+    cpu_seconds("/proc/self/stat", 16)
+}
+
+/// The sum of a user and a system time: field `user` of proc(5)'s `stat` and the one after it.
+fn cpu_seconds(stat: &str, user: usize) -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string(stat).with_context(|| format!("read {stat}"))?;
+    // The command, field 2, may hold spaces; after its closing parenthesis comes field 3.
+    let fields = text.rsplit_once(')').context("a closing parenthesis")?.1;
+    let mut times = fields.split_whitespace().skip(user - 3).map(str::parse::<u64>);
+    let ticks = times.next().context("user time")?? + times.next().context("system time")??;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
 /// A running binary. Killed when dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -171,17 +189,12 @@ impl Process {
         wait_for(&format!("the end of {name}"), async || self.child.try_wait().ok().flatten()).await
     }
 
-    /// CPU seconds (user and system) that it has used so far, from `/proc/<pid>/stat`.
+    /// CPU seconds (user and system) that it has used so far.
     ///
     /// # Errors
     /// When it is not running.
     pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // Fields after the command's closing parenthesis; 14 and 15 of proc(5) are utime and stime.
-        let fields = stat.rsplit_once(')').context("a closing parenthesis")?.1;
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+        cpu_seconds(&format!("/proc/{}/stat", self.child.id()), 14)
     }
 
     /// A size from `/proc/<pid>/status` in bytes: `VmHWM` (peak resident) or `VmRSS` (resident now).
