@@ -13,8 +13,9 @@ use http::StatusCode;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use prometheus::Registry;
 use taffrail_kit::shutdown::Shutdown;
-use taffrail_kit::telemetry::metrics;
+use taffrail_kit::telemetry::{metrics, trace};
 use tower::ServiceExt;
+use tracing::Instrument;
 
 use crate::ingest::Doors;
 
@@ -89,7 +90,19 @@ async fn inner(State(front): State<Arc<Front>>, request: Request) -> Response {
         return unavailable("the collector is reading its data; try again soon\n".into());
     };
     let endless = request.uri().path() == TAIL_PATH;
-    let response = routes.clone().oneshot(request).await.into_response();
+    let span = tracing::info_span!(
+        "http.server",
+        otel.kind = "server",
+        http.request.method = %request.method(),
+        url.path = request.uri().path(),
+        http.response.status_code = tracing::field::Empty,
+    );
+    if let Some(parent) = request.headers().get(trace::TRACEPARENT).and_then(|v| v.to_str().ok()) {
+        trace::adopt(&span, parent);
+    }
+    let served = routes.clone().oneshot(request).instrument(span.clone());
+    let response = served.await.into_response();
+    span.record("http.response.status_code", response.status().as_u16());
     if !endless {
         return response;
     }

@@ -13,6 +13,9 @@ use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tracing::Instrument;
+
+use crate::telemetry::trace;
 
 /// Why there is no answer. An answer with a status that tells of a failure is no error here.
 #[derive(Debug, thiserror::Error)]
@@ -262,13 +265,28 @@ impl Client {
     ) -> Result<Streaming, Error> {
         let uri: Uri =
             url.parse().map_err(|e| Error::Url { url: url.to_owned(), reason: format!("{e}") })?;
+        let span = tracing::info_span!(
+            "http.client",
+            otel.kind = "client",
+            http.request.method = %method,
+            url.full = url,
+            http.response.status_code = tracing::field::Empty,
+        );
         let mut request = http::Request::builder().method(method).uri(uri);
+        if let Some(parent) = trace::inject(&span) {
+            request = request.header(trace::TRACEPARENT, parent);
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body)).map_err(|e| Error::Header(e.to_string()))?;
-        let response =
-            self.pool.request(request).await.map_err(|e| connection(url, &e, e.is_connect()))?;
+        let response = self
+            .pool
+            .request(request)
+            .instrument(span.clone())
+            .await
+            .map_err(|e| connection(url, &e, e.is_connect()))?;
+        span.record("http.response.status_code", response.status().as_u16());
         let (head, body) = response.into_parts();
         Ok(Streaming { status: head.status, headers: head.headers, url: url.to_owned(), body })
     }

@@ -1,8 +1,9 @@
 //! What a process says of itself: its log, its metrics ([`metrics`]) and, for any OTLP endpoint, its
-//! spans and the same metrics ([`otlp`]).
+//! spans ([`trace`]) and the same metrics ([`otlp`]).
 
 pub mod metrics;
 pub mod otlp;
+pub mod trace;
 
 use std::time::Duration;
 

@@ -37,7 +37,9 @@ pub(super) async fn run<T: Send + 'static>(
     let permits = state.permits.clone();
     let run = async move {
         let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
+        let span = tracing::info_span!("query.engine");
         tokio::task::spawn_blocking(move || {
+            let _inside = span.enter();
             // Held until the engine has really stopped, also after its client went.
             let _permit = permit;
             work(cancel)

@@ -3,10 +3,12 @@
 //! - `exactly_once`: container logs, real rotation, SIGKILL of agent and collector, every line once.
 //! - `clients`: clients that others wrote: the OpenTelemetry SDK for Python, Prometheus.
 //! - `refusals`: what the binaries say when they cannot start.
+//! - `telemetry`: the binaries' own metrics and spans over OTLP.
 //! - `workspace`: who may depend on whom.
 
 mod clients;
 mod exactly_once;
 mod refusals;
 mod stack;
+mod telemetry;
 mod workspace;

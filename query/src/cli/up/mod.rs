@@ -179,6 +179,7 @@ impl Running {
             ("--http", ports.http.to_string().into()),
             ("--otlp-grpc", ports.otlp_grpc.to_string().into()),
             ("--autoscale-https", ports.autoscale.to_string().into()),
+            ("--telemetry-otlp-endpoint", format!("http://{}", ports.otlp_grpc).into()),
         ]);
         let log = data.join("logs/collector.log");
         let child =
@@ -219,6 +220,7 @@ impl Running {
             ("--collector", ports.url().into()),
             ("--state-dir", data.join("agent").into()),
             ("--http", ports.agent.to_string().into()),
+            ("--telemetry-otlp-endpoint", format!("http://{}", ports.otlp_grpc).into()),
         ]);
         all.extend_from_slice(pods);
         let log = data.join("logs/agent.log");
