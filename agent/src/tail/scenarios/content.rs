@@ -39,6 +39,41 @@ async fn both_outputs_and_odd_lines() {
     assert_eq!(w.counter("taffrail_tail_lines_total"), 5);
 }
 
+/// One after the other, so that each is seen to leave the next as it is.
+#[tokio::test]
+async fn no_bytes_of_a_line_stop_those_after_it() {
+    const MAX: usize = taffrail_model::limits::LINE_BYTES_MAX;
+    let mut w = World::new().await;
+    let replaced = |count: usize| "\u{FFFD}".repeat(count);
+    let bytes: [(Vec<u8>, String); 8] = [
+        (b"latin \xE9 end".into(), "latin \u{FFFD} end".into()),
+        (b"half \xED\xA0\x80 pair".into(), format!("half {} pair", replaced(3))),
+        (b"nul \0 inside".into(), "nul \0 inside".into()),
+        (vec![0; 5000], "\0".repeat(5000)),
+        (Vec::new(), String::new()),
+        (vec![b'x'; MAX], "x".repeat(MAX)),
+        (vec![b'y'; MAX + 1], "y".repeat(MAX)),
+        // As text it is three times as long, which a collector would not take.
+        (vec![0xFF; MAX], replaced(MAX / 3)),
+    ];
+    let mut content = Vec::new();
+    let mut expected = Vec::new();
+    for (bytes, text) in bytes {
+        content.extend([b"2026-11-20T10:00:00Z stdout F ", &bytes[..], b"\n"].concat());
+        content.extend_from_slice(cri(STDOUT, "next").as_bytes());
+        expected.extend([text, "next".to_owned()]);
+    }
+    fs::write(w.path("0.log"), content).unwrap();
+    w.start();
+    w.fake.until("all lines", |k| k.lines.len() >= expected.len()).await;
+    let lines = w.fake.with(|k| k.lines.clone());
+    let short = |text: &str| (text.len(), text.chars().take(20).collect::<String>());
+    let texts: Vec<_> = lines.iter().map(|l| short(&l.text)).collect();
+    assert_eq!(texts, expected.iter().map(|t| short(t)).collect::<Vec<_>>());
+    let cut: Vec<usize> = (0..lines.len()).filter(|at| !lines[*at].marks.is_empty()).collect();
+    assert_eq!(cut, [12, 14], "only those that are cut say so");
+}
+
 #[tokio::test]
 async fn a_file_waits_for_its_labels_and_is_not_lost() {
     let mut w = World::new().await;
