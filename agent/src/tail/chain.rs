@@ -164,6 +164,12 @@ impl Chain {
         });
     }
 
+    /// How many files are held open.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.files.iter().filter(|f| f.is_held()).count()
+    }
+
     /// Reads up to [`TURN_BYTES`] of what is new.
     pub fn turn(&mut self, turn: &mut Turn<'_>) -> Progress {
         if !self.whole {

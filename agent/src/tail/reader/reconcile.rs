@@ -46,6 +46,8 @@ impl Reader {
                 chain.files.iter_mut().for_each(|f| f.listed = false);
             }
         }
+        // Those that could not be let go of when others were opened may be in the store by now.
+        self.hold_at_most(self.config.open_files_max);
         self.keep_count();
     }
 
@@ -225,20 +227,31 @@ impl Reader {
         Ok(())
     }
 
-    /// Sees to it that one more file may be opened: lets go of files that are silent.
+    /// Sees to it that one more file may be opened.
     fn make_room(&mut self) -> io::Result<()> {
         let max = self.config.open_files_max;
-        let held = self.chains.values().flat_map(|c| &c.files).filter(|f| f.is_held()).count();
-        if held < max {
-            return Ok(());
-        }
-        let silent = self.chains.values_mut().filter(|c| c.pause >= self.config.poll_max);
-        let parked = silent.flat_map(|c| &mut c.files).filter_map(|f| f.park().then_some(()));
-        // A few at a time: the next file will need room too.
-        if parked.take(held - max + 1 + max / 16).count() > held - max {
+        if self.hold_at_most(max.saturating_sub(1)) {
             return Ok(());
         }
         Err(io::Error::other(format!("more than {max} files are open")))
+    }
+
+    /// Lets go of files that are in the store up to their ends until no more than `max` are held:
+    /// those that are silent first, then those that grow. Returns whether that could be done.
+    pub(super) fn hold_at_most(&mut self, max: usize) -> bool {
+        let files = self.chains.values().flat_map(|c| &c.files);
+        let held = files.filter(|f| f.is_held()).count();
+        let Some(surplus) = held.checked_sub(max).filter(|s| *s > 0) else { return true };
+        // A few more: the next file will need room too.
+        let wanted = surplus + max / 16;
+        let mut parked = 0;
+        for growing in [false, true] {
+            let silent = self.config.poll_max;
+            let chains = self.chains.values_mut().filter(|c| growing == (c.pause < silent));
+            let files = chains.flat_map(|c| &mut c.files).filter_map(|f| f.park().then_some(()));
+            parked += files.take(wanted - parked).count();
+        }
+        parked >= surplus
     }
 
     /// Notes why a file is not read, and has its folder looked at again.
