@@ -138,7 +138,8 @@ impl TailFile {
         let (generation, position) =
             if same { (known.generation, known.committed) } else { (known.generation + 1, 0) };
         self.generation = generation;
-        self.source = identity::source(node, self.id, Version::Generation(generation)).into();
+        let (family, version) = (identity::family(&self.kind), Version::Generation(generation));
+        self.source = identity::source(node, self.id, family, version).into();
         self.rewind(position, line_max)
     }
 

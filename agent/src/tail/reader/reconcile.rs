@@ -65,8 +65,8 @@ impl Reader {
                 Err(error) => self.unreadable(&listing.folder, &found, &error),
             }
         }
-        // Plain files first: they tell which compressed ones are known.
-        looked.sort_by_key(|(found, _)| found.place.packed);
+        // Plain files first: they tell which compressed ones are known. These then in their order.
+        looked.sort_by_cached_key(|(found, _)| (found.place.packed, found.place.clone()));
         let names: Vec<_> = looked.iter().map(|(f, _)| f.place.clone()).collect();
         let packed: Vec<FileId> = looked.iter().map(|(_, l)| l.id).collect();
         for (found, look) in looked {
@@ -167,7 +167,8 @@ impl Reader {
         if !look.regular || chain.files.iter().any(|f| f.id == look.id) {
             return Ok(());
         }
-        let source = identity::source(&self.config.node, look.id, Version::Generation(0));
+        let family = identity::family(&found.kind);
+        let source = identity::source(&self.config.node, look.id, family, Version::Generation(0));
         let number = self.new_number(id);
         let head = Head { number, id: look.id, source: source.into(), generation: 0, found };
         let mut file = TailFile::plain(opened, head, 0, line_max)?;
@@ -203,16 +204,23 @@ impl Reader {
             chain.markers.push(marker);
             return Ok(());
         }
+        let family = identity::family(&found.kind);
         // What is damaged now will not heal: it is tried once.
         chain.packed.insert(look.id);
-        let own = identity::source(&self.config.node, look.id, Version::Unpacked);
+        let own = identity::source(&self.config.node, look.id, 0, Version::Unpacked);
         let (source, generation, position) = if let Some(done) = positions.claim_unpacked(look.id) {
             (own, 0, done)
-        } else if let Some((of, known)) = packed::find_resume(&path, &positions.unclaimed())? {
-            positions.claim(of);
+        } else if let Some((of, known)) =
+            packed::find_resume(&path, size, &positions.unclaimed(family))?
+        {
+            positions.claim_in_order(of, family);
             chain.markers.push(marker);
-            let source =
-                identity::source(&self.config.node, of, Version::Generation(known.generation));
+            let source = identity::source(
+                &self.config.node,
+                of,
+                family,
+                Version::Generation(known.generation),
+            );
             (source, known.generation, known.committed)
         } else {
             (own, 0, 0)
