@@ -13,6 +13,7 @@
 
 pub mod batch;
 pub mod config;
+mod descriptors;
 pub mod discover;
 pub mod enrich;
 pub mod pods;
@@ -73,6 +74,7 @@ impl Agent {
             pods_root: Some(config.pod_logs),
             line_bytes_max: config.line_bytes_max,
             grace: config.grace,
+            open_files_max: descriptors::for_files(),
             ..tail::Config::new(config.place.node.clone())
         };
         let logs = LogPipeline::new(tail, labeler, rules, client.clone(), registry)?;

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use taffrail_model::{Labels, Nanos, wire};
+use taffrail_model::{Labels, Nanos, limits, wire};
 
 use super::{Batch, Span, proto};
 use crate::tail::join::{Marks, Record, Sink};
@@ -204,17 +204,19 @@ impl Sink for Builder {
             debug_assert!(false, "a file is declared before its first record");
             return;
         };
-        self.count(&record);
-        encode_marks(&mut self.attributes, record.marks);
         let body = match std::str::from_utf8(record.text) {
             Ok(text) => Cow::Borrowed(text),
             Err(_) => String::from_utf8_lossy(record.text),
         };
+        let (body, marks) = fit(&body, record);
+        let record = Record { marks, ..record };
+        self.count(&record);
+        encode_marks(&mut self.attributes, marks);
         let head = proto::RecordHead {
             time: u64::try_from(record.ts).unwrap_or(0),
             observed: u64::try_from(self.observed).unwrap_or(0),
             severity: u64::try_from(level::detect(record.text).otlp_number()).unwrap_or(0),
-            body: &body,
+            body,
         };
         let encoded = &mut self.batch.sections[section as usize].encoded;
         let before = encoded.len();
@@ -234,6 +236,17 @@ impl Sink for Builder {
         }
         self.batch.groups.push((self.batch.records.len() as u32, self.batch.moves.len() as u32));
     }
+}
+
+/// Bytes that are not UTF-8 take up to three times their room as text: what is then over the limit of
+/// the wire is cut, since a collector refuses longer lines.
+fn fit<'a>(body: &'a str, record: Record<'_>) -> (&'a str, Marks) {
+    if body.len() <= limits::LINE_BYTES_MAX {
+        return (body, record.marks);
+    }
+    let len = record.marks.cut.unwrap_or(record.text.len() as u64);
+    let kept = &body[..body.floor_char_boundary(limits::LINE_BYTES_MAX)];
+    (kept, Marks { cut: Some(len), ..record.marks })
 }
 
 fn encode_marks(out: &mut Vec<u8>, marks: Marks) {

@@ -97,6 +97,27 @@ fn decodes_with_the_generated_code() {
 }
 
 #[test]
+fn text_that_grows_over_the_limit_is_cut() {
+    let max = taffrail_model::limits::LINE_BYTES_MAX;
+    let mut builder = builder();
+    record(&mut builder, A, LogStream::Stdout, &vec![0xFF; max], Marks::default());
+    let cut = Marks { cut: Some(7 << 20), ..Marks::default() };
+    record(&mut builder, A, LogStream::Stdout, &vec![0xFF; max / 2], cut);
+    record(&mut builder, A, LogStream::Stdout, &vec![0xFF; max / 3], Marks::default());
+    builder.cut(&[(A, 10)]);
+    let batch = builder.finish(|_, _| 0).unwrap();
+    let lines = &decode(&batch).resource_logs[0].scope_logs[0].log_records;
+    let found: Vec<(usize, Option<&Value>)> = lines
+        .iter()
+        .map(|l| (text(l.body.as_ref()).len(), value(&l.attributes, wire::META_CUT)))
+        .collect();
+    let (whole, longer) = (Value::StringValue(max.to_string()), (7 << 20).to_string());
+    let longer = Value::StringValue(longer);
+    assert_eq!(found, [(max - 1, Some(&whole)), (max - 1, Some(&longer)), (max - 1, None)]);
+    assert_eq!(builder.taken().cut, 2);
+}
+
+#[test]
 fn ranges_follow_each_other_and_move_without_records() {
     let mut builder = builder();
     builder.cut(&[(A, 7)]);

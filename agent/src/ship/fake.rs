@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use prost::Message;
 use taffrail_kit::http::Client;
-use taffrail_model::wire;
+use taffrail_model::{limits, wire};
 use tokio::sync::watch;
 
 /// A line that was committed.
@@ -260,6 +260,10 @@ fn commit(shared: &Shared, fence: u64, request: &ExportLogsServiceRequest) -> Re
     }
     if lines.len() > *shared.lines_max.lock().unwrap() {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    }
+    if let Some(line) = lines.iter().find(|l| l.text.len() > limits::LINE_BYTES_MAX) {
+        let reason = format!("a line has {} bytes", line.text.len());
+        return (StatusCode::BAD_REQUEST, reason).into_response();
     }
     if let Some(poison) = &*shared.poison.lock().unwrap()
         && lines.iter().any(|l| l.text.contains(poison))

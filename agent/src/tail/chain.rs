@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use taffrail_model::Nanos;
 
 use super::file::{Read, TailFile};
-use super::identity::{self, FileId, Version};
+use super::identity::{self, FileId, Version, family};
 use super::join::{Bounds, Format, Joiner};
 use super::metrics::Metrics;
 use super::{Config, FileKind, FileNumber, Labeler};
@@ -162,6 +162,12 @@ impl Chain {
             let vanished = rotated.is_none() && !f.listed;
             (restart, !vanished, rotated.is_none(), rotated, packed, f.number)
         });
+    }
+
+    /// How many files are held open.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.files.iter().filter(|f| f.is_held()).count()
     }
 
     /// Reads up to [`TURN_BYTES`] of what is new.
@@ -383,7 +389,7 @@ impl Chain {
         }
         turn.builder.forget(number);
         let version = Version::Generation(file.generation + 1);
-        let source = identity::source(&turn.config.node, file.id, version);
+        let source = identity::source(&turn.config.node, file.id, family(&file.kind), version);
         file.begin_anew(turn.number(), source.into(), physical_line_max(turn.config));
     }
 

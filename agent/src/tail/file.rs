@@ -138,7 +138,8 @@ impl TailFile {
         let (generation, position) =
             if same { (known.generation, known.committed) } else { (known.generation + 1, 0) };
         self.generation = generation;
-        self.source = identity::source(node, self.id, Version::Generation(generation)).into();
+        let (family, version) = (identity::family(&self.kind), Version::Generation(generation));
+        self.source = identity::source(node, self.id, family, version).into();
         self.rewind(position, line_max)
     }
 
@@ -389,13 +390,21 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     }
 }
 
-/// The end of the hole in the file that `bytes` at `position` lie in, if they do.
+/// The end of the hole in the file that the zeros at the start of `bytes`, read at `position`, reach
+/// into, if they do. A hole mostly begins behind the zeros that fill up a page.
 fn hole(file: &File, bytes: &[u8], position: u64) -> Option<u64> {
     const PAGE: usize = 4096;
-    if bytes.first() != Some(&0) || bytes[..bytes.len().min(PAGE)].iter().any(|b| *b != 0) {
+    let first = &bytes[..bytes.len().min(PAGE)];
+    if first.is_empty() || first.iter().any(|b| *b != 0) {
         return None;
     }
-    let data = match rustix::fs::seek(file, SeekFrom::Data(position)) {
+    let zeros = bytes.iter().take_while(|b| **b == 0).count() as u64;
+    // The end of the file counts as the begin of a hole: it must lie before the last zero.
+    let start = rustix::fs::seek(file, SeekFrom::Hole(position)).ok()?;
+    if start >= position + zeros {
+        return None;
+    }
+    let data = match rustix::fs::seek(file, SeekFrom::Data(start)) {
         Ok(data) => data,
         // No data up to the end: the hole reaches to where the next byte will be written.
         Err(rustix::io::Errno::NXIO) => identity::look(file).ok()?.size,
@@ -479,14 +488,23 @@ mod tests {
 
     #[test]
     fn a_hole_is_passed_over() {
+        const END: u64 = 1 << 40;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.log");
-        let sparse = File::create(&path).unwrap();
-        sparse.set_len(1 << 40).unwrap();
-        sparse.write_all_at(b"end\n", 1 << 40).unwrap();
-        let mut file = tail(&path, 0);
-        assert_eq!(step(&mut file), Ok(b"end\n".to_vec()));
-        assert_eq!(file.position(), (1 << 40) + 4);
+        // It begins in the middle of a page when the file held something before.
+        for before in ["", "begin\n"] {
+            let sparse = File::create(&path).unwrap();
+            sparse.write_all_at(before.as_bytes(), 0).unwrap();
+            sparse.set_len(END).unwrap();
+            let mut file = tail(&path, before.len() as u64);
+            assert_eq!(step(&mut file), Err(Read::End), "nothing but a hole");
+            sparse.write_all_at(b"end\n", END).unwrap();
+            assert_eq!(step(&mut file), Ok(b"end\n".to_vec()));
+            assert_eq!(file.position(), END + 4);
+            // Zeros that were written are content.
+            sparse.write_all_at(&[0; 5000], END + 4).unwrap();
+            assert_eq!(step(&mut file), Ok(vec![0; 5000]));
+        }
     }
 
     #[test]

@@ -5,12 +5,15 @@
 //! kubelet), so the inode alone does not identify a file. Where there is no birth time (0), the
 //! check of the bytes before the position decides, and a new generation begins when it fails.
 //!
-//! The identity on the wire is `<node>/<device>:<inode>:<birth>:<generation>`; that of the unpacked
-//! content of a compressed file ends in `:gz`.
+//! The identity on the wire is `<node>/<device>:<inode>:<birth>:<generation>`, and `:<family>` behind
+//! it for the files of a container: when one of them is compressed its identity ends, and what is
+//! committed of it is looked for among its family only. The identity of the unpacked content of a
+//! compressed file ends in `:gz`.
 
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use super::FileKind;
 use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags};
 
 /// A file on this node, whatever its name.
@@ -93,19 +96,29 @@ fn nanos(seconds: i64, nanos: u32) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(nanos))
 }
 
+/// What the files of one container have in common, wherever the folder of all pods is; 0 for files
+/// that stand each for itself, whose identity must not depend on their place.
+#[must_use]
+pub fn family(kind: &FileKind) -> u64 {
+    let FileKind::Container { namespace, pod, uid, container, .. } = kind else { return 0 };
+    let folder = format!("{namespace}_{pod}_{uid}/{container}");
+    xxhash_rust::xxh3::xxh3_64(folder.as_bytes()).max(1)
+}
+
 /// The identity of a file on the wire.
 #[must_use]
-pub fn source(node: &str, id: FileId, version: Version) -> String {
+pub fn source(node: &str, id: FileId, family: u64, version: Version) -> String {
     let FileId { device, inode, birth } = id;
     match version {
-        Version::Generation(g) => format!("{node}/{device}:{inode}:{birth}:{g}"),
+        Version::Generation(g) if family == 0 => format!("{node}/{device}:{inode}:{birth}:{g}"),
+        Version::Generation(g) => format!("{node}/{device}:{inode}:{birth}:{g}:{family:x}"),
         Version::Unpacked => format!("{node}/{device}:{inode}:{birth}:gz"),
     }
 }
 
 /// Reads an identity of this node; `None` for any other text.
 #[must_use]
-pub fn parse_source(node: &str, source: &str) -> Option<(FileId, Version)> {
+pub fn parse_source(node: &str, source: &str) -> Option<(FileId, u64, Version)> {
     let rest = source.strip_prefix(node)?.strip_prefix('/')?;
     let mut parts = rest.split(':');
     let device = parts.next()?.parse().ok()?;
@@ -115,7 +128,12 @@ pub fn parse_source(node: &str, source: &str) -> Option<(FileId, Version)> {
         "gz" => Version::Unpacked,
         number => Version::Generation(number.parse().ok()?),
     };
-    parts.next().is_none().then_some((FileId { device, inode, birth }, version))
+    let family = match (parts.next(), version) {
+        (None, _) => 0,
+        (Some(text), Version::Generation(_)) => u64::from_str_radix(text, 16).ok()?,
+        (Some(_), Version::Unpacked) => return None,
+    };
+    parts.next().is_none().then_some((FileId { device, inode, birth }, family, version))
 }
 
 /// A hash of the bytes just before a position (up to [`CHECK_BYTES`]); never 0, which stands for
@@ -149,18 +167,29 @@ mod tests {
 
     #[test]
     fn other_texts_are_no_identities() {
-        for text in ["", "n/", "n/1:2:3", "n/1:2:3:4:5", "m/1:2:3:4", "n/1:2:x:4", "n1:2:3:4"] {
+        for text in [
+            "",
+            "n/",
+            "n/1:2:3",
+            "n/1:2:3:4:x",
+            "n/1:2:3:gz:5",
+            "n/1:2:3:4:5:6",
+            "m/1:2:3:4",
+            "n/1:2:x:4",
+            "n1:2:3:4",
+        ] {
             assert_eq!(parse_source("n", text), None, "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn identity_round_trip(device: u64, inode: u64, birth: i64, generation: Option<u32>) {
+        fn identity_round_trip(device: u64, inode: u64, birth: i64, family: u64, generation: Option<u32>) {
             let id = FileId { device, inode, birth };
             let version = generation.map_or(Version::Unpacked, Version::Generation);
-            let text = source("node-1", id, version);
-            prop_assert_eq!(parse_source("node-1", &text), Some((id, version)));
+            let text = source("node-1", id, family, version);
+            let family = if generation.is_some() { family } else { 0 };
+            prop_assert_eq!(parse_source("node-1", &text), Some((id, family, version)));
         }
 
         #[test]

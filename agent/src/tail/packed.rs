@@ -82,18 +82,28 @@ pub fn unpacked_size(path: &Path) -> io::Result<u64> {
     Ok(u64::from(u32::from_le_bytes(bytes)))
 }
 
-/// Which of the positions, sorted by offset, lies in this content: the farthest whose check is that
-/// of the bytes before it.
+/// Which of the positions, sorted by offset, lies in this content of `size` bytes: one whose check is
+/// that of the bytes before it. Lines may all end alike, so several can fit: then one at the very
+/// end is right, that of the file that was born first (compressed files are looked into in order);
+/// else that of the file that was born last, which is where reading broke off.
 ///
 /// # Errors
 /// What the system says; also when the content is damaged.
-pub fn find_resume(path: &Path, known: &[(FileId, Known)]) -> io::Result<Option<(FileId, Known)>> {
+pub fn find_resume(
+    path: &Path,
+    size: u64,
+    known: &[(FileId, Known)],
+) -> io::Result<Option<(FileId, Known)>> {
     let mut content = Unpacked::open(path, 0)?;
     // The last bytes of the chunk before stand in front of each chunk.
     let mut window = Vec::with_capacity(CHECK_BYTES + CHUNK);
     let mut chunk = vec![0; CHUNK];
     let mut waiting = known.iter().peekable();
-    let mut found = None;
+    let mut found: Option<(FileId, Known)> = None;
+    let rank = |(id, known): &(FileId, Known)| {
+        let whole = known.committed == size;
+        (whole, if whole { id.birth.saturating_neg() } else { id.birth }, known.committed)
+    };
     while waiting.peek().is_some() {
         let count = content.read(&mut chunk)?;
         if count == 0 {
@@ -104,7 +114,9 @@ pub fn find_resume(path: &Path, known: &[(FileId, Known)]) -> io::Result<Option<
         let start = content.position() - window.len() as u64;
         while let Some((id, known)) = waiting.next_if(|(_, k)| k.committed <= content.position()) {
             let upto = usize::try_from(known.committed - start).unwrap_or(0);
-            if check(&window[..upto]) == known.check {
+            let fits = check(&window[..upto]) == known.check;
+            let better = |f: &(FileId, Known)| rank(f) < rank(&(*id, *known));
+            if fits && found.as_ref().is_none_or(better) {
                 found = Some((*id, *known));
             }
         }
@@ -128,7 +140,7 @@ mod tests {
 
     fn known(number: u64, committed: u64, check: u64) -> (FileId, Known) {
         let id = FileId { device: 1, inode: number, birth: 1 };
-        (id, Known { generation: 0, committed, check })
+        (id, Known { generation: 0, committed, check, family: 1 })
     }
 
     proptest! {
@@ -149,7 +161,7 @@ mod tests {
             let mut all: Vec<_> = wrong.iter().map(|w| known(*w, *w, 12345)).collect();
             all.push(right);
             all.sort_unstable_by_key(|(id, k)| (k.committed, *id));
-            prop_assert_eq!(find_resume(file.path(), &all).unwrap(), Some(right));
+            prop_assert_eq!(find_resume(file.path(), size as u64, &all).unwrap(), Some(right));
             prop_assert_eq!(unpacked_size(file.path()).unwrap(), size as u64);
             let mut rest = Unpacked::open(file.path(), at as u64).unwrap();
             let mut found = Vec::new();
@@ -160,12 +172,28 @@ mod tests {
     }
 
     #[test]
+    fn of_those_that_fit_the_likeliest_is_taken() {
+        let content = b"the same line\n".repeat(700);
+        let size = content.len() as u64;
+        let file = pack(&content);
+        let born = |birth: i64, committed: u64| {
+            let id = FileId { device: 1, inode: 1, birth };
+            let check = check(&content[..usize::try_from(committed).unwrap()]);
+            (id, Known { generation: 0, committed, check, family: 1 })
+        };
+        let old = [born(3, 1400), born(4, 2800), born(1, 4200)];
+        assert_eq!(find_resume(file.path(), size, &old).unwrap(), Some(old[1]));
+        let read = [&old[..], &[born(7, size), born(6, size), born(8, size)]].concat();
+        assert_eq!(find_resume(file.path(), size, &read).unwrap(), Some(read[4]));
+    }
+
+    #[test]
     fn damage_is_an_error() {
         let whole = pack(&[b'x'; 10_000]);
         let bytes = std::fs::read(whole.path()).unwrap();
         let torn = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(torn.path(), &bytes[..bytes.len() / 2]).unwrap();
-        assert!(find_resume(torn.path(), &[known(1, 20_000, 1)]).is_err());
+        assert!(find_resume(torn.path(), 10_000, &[known(1, 20_000, 1)]).is_err());
         assert!(Unpacked::open(whole.path(), 10_001).is_err());
         std::fs::write(torn.path(), "x").unwrap();
         assert!(unpacked_size(torn.path()).is_err());

@@ -18,6 +18,8 @@ pub struct Known {
     pub committed: u64,
     /// Hash of the bytes before it; 0 when it is not known.
     pub check: u64,
+    /// Which container's files it is of; 0: none's.
+    pub family: u64,
 }
 
 /// All positions of this node's files.
@@ -35,14 +37,14 @@ impl Positions {
         let mut all = Self::default();
         for Position { source, committed, check } in positions {
             match parse_source(node, source) {
-                Some((id, Version::Generation(generation))) => {
-                    let new = Known { generation, committed: *committed, check: *check };
+                Some((id, family, Version::Generation(generation))) => {
+                    let new = Known { generation, committed: *committed, check: *check, family };
                     let known = all.files.entry(id).or_insert(new);
                     if known.generation < generation {
                         *known = new;
                     }
                 }
-                Some((id, Version::Unpacked)) => {
+                Some((id, _, Version::Unpacked)) => {
                     all.unpacked.insert(id, *committed);
                 }
                 None => {}
@@ -56,18 +58,27 @@ impl Positions {
         self.files.remove(&id)
     }
 
+    /// Takes out what was found in a compressed file, and what is known of the container's files
+    /// that were born before: compressed files are looked into in order, so theirs was before. (Where
+    /// there is no birth time all are born at once.)
+    pub fn claim_in_order(&mut self, of: FileId, family: u64) {
+        self.files.remove(&of);
+        self.files.retain(|id, k| k.family != family || id.birth >= of.birth);
+    }
+
     /// Takes out how far the unpacked content of a compressed file is known.
     pub fn claim_unpacked(&mut self, id: FileId) -> Option<u64> {
         self.unpacked.remove(&id)
     }
 
-    /// Positions that no file has claimed, to be compared with unpacked content, by offset.
+    /// Positions of a container's files that no file has claimed, to be compared with unpacked
+    /// content, by offset. Only its own: the last bytes of lines are often the same everywhere.
     #[must_use]
-    pub fn unclaimed(&self) -> Vec<(FileId, Known)> {
+    pub fn unclaimed(&self, family: u64) -> Vec<(FileId, Known)> {
         let mut all: Vec<(FileId, Known)> = self
             .files
             .iter()
-            .filter(|(_, k)| k.committed > 0 && k.check != 0)
+            .filter(|(_, k)| k.family == family && k.committed > 0 && k.check != 0)
             .map(|(id, k)| (*id, *k))
             .collect();
         all.sort_unstable_by_key(|(id, k)| (k.committed, *id));
@@ -87,7 +98,7 @@ mod tests {
     fn the_last_generation_counts_and_is_claimed_once() {
         let given = [
             position("n/1:2:3:1", 50),
-            position("n/1:2:3:4", 10),
+            position("n/1:2:3:4:a", 10),
             position("n/1:2:3:0", 70),
             position("m/1:9:3:0", 70),
             position("n/1:5:3:gz", 11),
@@ -95,10 +106,26 @@ mod tests {
         ];
         let mut all = Positions::new("n", &given);
         let id = FileId { device: 1, inode: 2, birth: 3 };
-        let known = Known { generation: 4, committed: 10, check: 9 };
-        assert_eq!(all.unclaimed(), [(id, known)]);
+        let known = Known { generation: 4, committed: 10, check: 9, family: 10 };
+        assert_eq!(all.unclaimed(10), [(id, known)]);
+        assert!(all.unclaimed(0).is_empty());
         assert_eq!((all.claim(id), all.claim(id)), (Some(known), None));
         assert_eq!(all.claim_unpacked(FileId { inode: 5, ..id }), Some(11));
-        assert!(all.unclaimed().is_empty());
+        assert!(all.unclaimed(10).is_empty());
+    }
+
+    #[test]
+    fn what_was_born_before_is_claimed_with_it() {
+        let given = [
+            position("n/1:1:30:0:a", 1),
+            position("n/1:2:20:0:a", 2),
+            position("n/1:3:40:0:a", 3),
+            position("n/1:5:30:0:a", 5),
+            position("n/1:4:20:0:b", 4),
+        ];
+        let mut all = Positions::new("n", &given);
+        all.claim_in_order(FileId { device: 1, inode: 1, birth: 30 }, 10);
+        let left = |family| all.unclaimed(family).iter().map(|k| k.1.committed).collect::<Vec<_>>();
+        assert_eq!((left(10), left(11)), (vec![3, 5], vec![4]));
     }
 }

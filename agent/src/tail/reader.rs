@@ -261,7 +261,9 @@ impl Reader {
     fn turn(&mut self, id: u64, now: Instant) -> bool {
         let Some(mut chain) = self.chains.remove(&id) else { return false };
         let numbers = self.next_number;
+        let held = chain.held();
         let progress = self.with_turn(now, |turn| chain.turn(turn));
+        let opened = chain.held() > held;
         if self.next_number != numbers {
             self.chain_of.extend(chain.files.iter().map(|f| (f.number, id)));
         }
@@ -277,6 +279,10 @@ impl Reader {
             self.keys.retain(|_, chain| *chain != id);
         } else {
             self.chains.insert(id, chain);
+        }
+        if opened {
+            // Files that were let go of are opened again when they grow: others make room.
+            self.hold_at_most(self.config.open_files_max);
         }
         progress.more
     }

@@ -37,7 +37,7 @@ impl Chain {
             if unfinished {
                 return true;
             }
-            let source = identity::source(&turn.config.node, marker.id, Version::Unpacked);
+            let source = identity::source(&turn.config.node, marker.id, 0, Version::Unpacked);
             let path = marker.path.to_string_lossy().into_owned();
             let number = turn.number();
             let labels = [Labels::default(), Labels::default(), Labels::default()];

@@ -46,6 +46,8 @@ impl Reader {
                 chain.files.iter_mut().for_each(|f| f.listed = false);
             }
         }
+        // Those that could not be let go of when others were opened may be in the store by now.
+        self.hold_at_most(self.config.open_files_max);
         self.keep_count();
     }
 
@@ -63,8 +65,8 @@ impl Reader {
                 Err(error) => self.unreadable(&listing.folder, &found, &error),
             }
         }
-        // Plain files first: they tell which compressed ones are known.
-        looked.sort_by_key(|(found, _)| found.place.packed);
+        // Plain files first: they tell which compressed ones are known. These then in their order.
+        looked.sort_by_cached_key(|(found, _)| (found.place.packed, found.place.clone()));
         let names: Vec<_> = looked.iter().map(|(f, _)| f.place.clone()).collect();
         let packed: Vec<FileId> = looked.iter().map(|(_, l)| l.id).collect();
         for (found, look) in looked {
@@ -165,7 +167,8 @@ impl Reader {
         if !look.regular || chain.files.iter().any(|f| f.id == look.id) {
             return Ok(());
         }
-        let source = identity::source(&self.config.node, look.id, Version::Generation(0));
+        let family = identity::family(&found.kind);
+        let source = identity::source(&self.config.node, look.id, family, Version::Generation(0));
         let number = self.new_number(id);
         let head = Head { number, id: look.id, source: source.into(), generation: 0, found };
         let mut file = TailFile::plain(opened, head, 0, line_max)?;
@@ -201,16 +204,23 @@ impl Reader {
             chain.markers.push(marker);
             return Ok(());
         }
+        let family = identity::family(&found.kind);
         // What is damaged now will not heal: it is tried once.
         chain.packed.insert(look.id);
-        let own = identity::source(&self.config.node, look.id, Version::Unpacked);
+        let own = identity::source(&self.config.node, look.id, 0, Version::Unpacked);
         let (source, generation, position) = if let Some(done) = positions.claim_unpacked(look.id) {
             (own, 0, done)
-        } else if let Some((of, known)) = packed::find_resume(&path, &positions.unclaimed())? {
-            positions.claim(of);
+        } else if let Some((of, known)) =
+            packed::find_resume(&path, size, &positions.unclaimed(family))?
+        {
+            positions.claim_in_order(of, family);
             chain.markers.push(marker);
-            let source =
-                identity::source(&self.config.node, of, Version::Generation(known.generation));
+            let source = identity::source(
+                &self.config.node,
+                of,
+                family,
+                Version::Generation(known.generation),
+            );
             (source, known.generation, known.committed)
         } else {
             (own, 0, 0)
@@ -225,20 +235,31 @@ impl Reader {
         Ok(())
     }
 
-    /// Sees to it that one more file may be opened: lets go of files that are silent.
+    /// Sees to it that one more file may be opened.
     fn make_room(&mut self) -> io::Result<()> {
         let max = self.config.open_files_max;
-        let held = self.chains.values().flat_map(|c| &c.files).filter(|f| f.is_held()).count();
-        if held < max {
-            return Ok(());
-        }
-        let silent = self.chains.values_mut().filter(|c| c.pause >= self.config.poll_max);
-        let parked = silent.flat_map(|c| &mut c.files).filter_map(|f| f.park().then_some(()));
-        // A few at a time: the next file will need room too.
-        if parked.take(held - max + 1 + max / 16).count() > held - max {
+        if self.hold_at_most(max.saturating_sub(1)) {
             return Ok(());
         }
         Err(io::Error::other(format!("more than {max} files are open")))
+    }
+
+    /// Lets go of files that are in the store up to their ends until no more than `max` are held:
+    /// those that are silent first, then those that grow. Returns whether that could be done.
+    pub(super) fn hold_at_most(&mut self, max: usize) -> bool {
+        let files = self.chains.values().flat_map(|c| &c.files);
+        let held = files.filter(|f| f.is_held()).count();
+        let Some(surplus) = held.checked_sub(max).filter(|s| *s > 0) else { return true };
+        // A few more: the next file will need room too.
+        let wanted = surplus + max / 16;
+        let mut parked = 0;
+        for growing in [false, true] {
+            let silent = self.config.poll_max;
+            let chains = self.chains.values_mut().filter(|c| growing == (c.pause < silent));
+            let files = chains.flat_map(|c| &mut c.files).filter_map(|f| f.park().then_some(()));
+            parked += files.take(wanted - parked).count();
+        }
+        parked >= surplus
     }
 
     /// Notes why a file is not read, and has its folder looked at again.

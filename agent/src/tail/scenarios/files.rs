@@ -1,6 +1,6 @@
 //! What happens to files: rotation, truncation, removal, compression, and restarts in between.
 
-use super::world::{STDOUT, World, append, cri};
+use super::world::{STDOUT, World, append, compress, cri};
 use std::fs;
 
 const T1: &str = "0.log.20261120-101112";
@@ -169,6 +169,43 @@ async fn down_during_rotations_and_compression() {
     w.start();
     w.write("0.log", STDOUT, &["8"]);
     w.expect(&["1", "2", long, "3", "4 four", "5", "6", "7", "8"]).await;
+}
+
+#[tokio::test]
+async fn containers_whose_lines_all_end_alike_are_told_apart() {
+    let mut w = World::new().await;
+    let end =
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Safari/537.36";
+    let text = |name: &str, n: usize| format!("{name}{n} {end}");
+    let folders = ["a", "b"].map(|name| {
+        let folder = w.folder.path().join(format!("pods/ns_{name}_uid/app"));
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    });
+    let write = |at: usize, name: &str, numbers: std::ops::Range<usize>| {
+        let lines: String = numbers.map(|n| cri(STDOUT, &text(name, n))).collect();
+        append(&folders[at].join("0.log"), &lines);
+    };
+    write(0, "a", 0..1);
+    write(1, "b", 0..3);
+    w.start();
+    w.fake.until("what is there", |k| k.lines.len() == 4).await;
+    w.stop().await;
+    write(0, "a", 1..5);
+    write(1, "b", 3..5);
+    for folder in &folders {
+        let rotated = folder.join(T1);
+        fs::rename(folder.join("0.log"), &rotated).unwrap();
+        compress(&rotated);
+    }
+    w.start();
+    w.fake.until("all", |k| k.lines.len() >= 10).await;
+    w.settled().await;
+    let mut found: Vec<String> = w.fake.with(|k| k.lines.iter().map(|l| l.text.clone()).collect());
+    found.sort();
+    let expected: Vec<String> =
+        ["a", "b"].iter().flat_map(|name| (0..5).map(|n| text(name, n))).collect();
+    assert_eq!(found, expected);
 }
 
 #[tokio::test]
