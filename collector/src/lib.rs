@@ -123,6 +123,7 @@ impl Collector {
 
         let broken = until_stopped(stop, &mut tasks).await;
         doors.admission.stop();
+        doors.logs.store.stop_compacting();
         trigger.stop();
         while tasks.join_next().await.is_some() {}
         upkeep.join_all().await;
