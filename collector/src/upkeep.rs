@@ -155,9 +155,13 @@ const FIGURES: [(&str, &str, Figure); 23] = [
         now.metrics.active_series
     }),
     ("taffrail_metrics_head_samples", "Samples in memory.", |now| now.metrics.head_samples),
-    ("taffrail_metrics_head_bytes", "Memory of them.", |now| now.metrics.head_bytes),
+    ("taffrail_metrics_head_bytes", "Memory of samples not yet in blocks.", |now| {
+        now.metrics.head_bytes
+    }),
     ("taffrail_metrics_blocks", "Sealed blocks.", |now| now.metrics.blocks),
-    ("taffrail_metrics_block_bytes", "Bytes of them on disk.", |now| now.metrics.block_bytes),
+    ("taffrail_metrics_block_bytes", "Bytes of sealed blocks on disk.", |now| {
+        now.metrics.block_bytes
+    }),
     ("taffrail_metrics_damaged_blocks", "Damaged blocks set aside.", |now| {
         now.metrics.damaged_blocks
     }),

@@ -459,6 +459,39 @@ fn a_flush_that_fails_loses_nothing_and_is_tried_again() {
     assert_eq!(select(world.store(), &[], 0, NOW), world.expected(&[], 0, NOW));
 }
 
+/// Every attempt to write on a full disk must leave as much room as it found.
+#[test]
+fn a_failed_write_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = MetricStore::open(config(folder.path())).unwrap().store;
+    let one = labels(&[("a", "b")]);
+    let files = || std::fs::read_dir(folder.path()).unwrap().count();
+    for at in 0..4 {
+        store.apply(at, &[series(&one, &[(NOW + i64::try_from(at).unwrap(), 1.0)])]);
+        if at < 3 {
+            store.flush().unwrap();
+        }
+    }
+    // The manifest cannot be written: something is where its new version would be.
+    let in_the_way = folder.path().join("manifest.tmp");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let before = files();
+    store.flush().expect_err("no manifest");
+    assert_eq!(files(), before, "what was flushed");
+    std::fs::remove_dir(&in_the_way).unwrap();
+    store.flush().unwrap();
+    std::fs::create_dir(&in_the_way).unwrap();
+    let before = files();
+    store.tick().expect_err("no manifest");
+    assert_eq!(files(), before, "what was merged");
+    // A block that is given up half-way.
+    drop(super::writer::Writer::create(folder.path(), 99).unwrap());
+    assert_eq!(files(), before, "what was begun");
+    std::fs::remove_dir(&in_the_way).unwrap();
+    assert!(store.tick().unwrap());
+    assert_eq!(select(&store, &[], 0, NOW + 9)[&one].len(), 4);
+}
+
 #[test]
 fn readers_never_miss_a_sample_while_blocks_change() {
     let folder = tempfile::tempdir().unwrap();
