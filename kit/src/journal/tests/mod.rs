@@ -134,6 +134,32 @@ fn a_new_segment_does_not_hide_a_failing_sync() {
 }
 
 #[test]
+fn health_can_be_asked_while_the_disk_hangs() {
+    let disk = Faulty::default();
+    let (journal, _) = open(&disk, 80);
+    append_durably(&journal, &[1; 20]);
+    std::thread::scope(|scope| {
+        let hanging = disk.gate.lock().unwrap();
+        let next = scope.spawn(|| journal.append(&[&[2; 40]]));
+        let asked = scope.spawn(|| {
+            for _ in 0..10_000 {
+                std::thread::yield_now();
+            }
+            journal.poisoned()
+        });
+        let mut turns = 0_u32;
+        while !asked.is_finished() && turns < 10_000_000 {
+            turns += 1;
+            std::thread::yield_now();
+        }
+        let answered = asked.is_finished();
+        drop(hanging);
+        next.join().unwrap().unwrap();
+        assert!(answered, "waits for the disk");
+    });
+}
+
+#[test]
 fn a_full_disk_is_an_error_and_no_more() {
     for room in [0, 1, 15, 16, 30, 60, 100] {
         let disk = Faulty::default();
