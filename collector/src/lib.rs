@@ -31,6 +31,7 @@ use anyhow::{Context, bail};
 use prometheus::Registry;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use taffrail_kit::journal::disk::create_durably;
 use taffrail_kit::shutdown::{self, Shutdown};
 use taffrail_query::api::ApiState;
 use tokio::net::TcpListener;
@@ -123,6 +124,7 @@ impl Collector {
 
         let broken = until_stopped(stop, &mut tasks).await;
         doors.admission.stop();
+        doors.logs.store.stop_compacting();
         trigger.stop();
         while tasks.join_next().await.is_some() {}
         upkeep.join_all().await;
@@ -138,11 +140,7 @@ async fn listen(addr: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
 /// Keeps other collectors out of the folder for as long as the file is open.
 fn lock(data_dir: &Path) -> anyhow::Result<File> {
     let shown = data_dir.display();
-    if !data_dir.is_dir() {
-        std::fs::create_dir_all(data_dir)
-            .and_then(|()| File::open(data_dir.join(".."))?.sync_all())
-            .with_context(|| format!("create the data folder {shown}"))?;
-    }
+    create_durably(data_dir).with_context(|| format!("create the data folder {shown}"))?;
     let path = data_dir.join("LOCK");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("open {}", path.display()))?;

@@ -19,6 +19,8 @@ use crate::metrics::Stats;
 const LOGS_EVERY: Duration = Duration::from_millis(100);
 /// The same for metrics.
 const METRICS_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks whether small segments of logs are to be merged.
+const COMPACT_EVERY: Duration = Duration::from_secs(10);
 /// Between two looks at disk and gauges.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After an error.
@@ -29,6 +31,7 @@ pub(crate) fn start(doors: &Arc<Doors>, gauges: Gauges, stop: &Shutdown) -> Join
     let mut tasks = JoinSet::new();
     tasks.spawn(repeat("logs", doors.clone(), stop.clone(), LOGS_EVERY, write_logs));
     tasks.spawn(repeat("metrics", doors.clone(), stop.clone(), METRICS_EVERY, write_metrics));
+    tasks.spawn(repeat("logs", doors.clone(), stop.clone(), COMPACT_EVERY, compact_logs));
     let look = move |doors: &Doors| {
         doors.admission.look_at_disk();
         doors.metrics.look();
@@ -71,6 +74,16 @@ fn write_logs(doors: &Doors) -> anyhow::Result<()> {
     cut(&doors.logs.wal, doors.logs.store.durable_seq())
 }
 
+/// Merges small segments while the disk has room for the merged ones.
+fn compact_logs(doors: &Doors) -> anyhow::Result<()> {
+    while doors.admission.look_at_disk() {
+        if !doors.logs.store.compact().context("merge segments of the log store")? {
+            break;
+        }
+    }
+    Ok(())
+}
+
 fn write_metrics(doors: &Doors) -> anyhow::Result<()> {
     doors.metrics.store.tick().context("write the metric store")?;
     cut(&doors.metrics.wal, doors.metrics.store.durable_seq())
@@ -104,7 +117,7 @@ struct Now {
 type Figure = fn(&Now) -> u64;
 
 /// What is shown of stores and write-ahead logs: name, help, figure.
-const FIGURES: [(&str, &str, Figure); 22] = [
+const FIGURES: [(&str, &str, Figure); 23] = [
     ("taffrail_wal_logs_bytes", "Bytes of the write-ahead log of logs.", |now| now.log_wal.bytes),
     ("taffrail_wal_logs_segments", "Files of the write-ahead log of logs.", |now| {
         now.log_wal.segments as u64
@@ -127,6 +140,9 @@ const FIGURES: [(&str, &str, Figure); 22] = [
     ("taffrail_logs_flush_failures", "Failed attempts to write segments since the start.", |now| {
         now.logs.flush_failures
     }),
+    ("taffrail_logs_compactions", "Groups of segments merged since the start.", |now| {
+        now.logs.compactions
+    }),
     ("taffrail_logs_quarantined", "Damaged segments put aside at the start.", |now| {
         now.logs.quarantined
     }),
@@ -139,9 +155,13 @@ const FIGURES: [(&str, &str, Figure); 22] = [
         now.metrics.active_series
     }),
     ("taffrail_metrics_head_samples", "Samples in memory.", |now| now.metrics.head_samples),
-    ("taffrail_metrics_head_bytes", "Memory of them.", |now| now.metrics.head_bytes),
+    ("taffrail_metrics_head_bytes", "Memory of samples not yet in blocks.", |now| {
+        now.metrics.head_bytes
+    }),
     ("taffrail_metrics_blocks", "Sealed blocks.", |now| now.metrics.blocks),
-    ("taffrail_metrics_block_bytes", "Bytes of them on disk.", |now| now.metrics.block_bytes),
+    ("taffrail_metrics_block_bytes", "Bytes of sealed blocks on disk.", |now| {
+        now.metrics.block_bytes
+    }),
     ("taffrail_metrics_damaged_blocks", "Damaged blocks set aside.", |now| {
         now.metrics.damaged_blocks
     }),

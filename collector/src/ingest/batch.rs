@@ -45,6 +45,8 @@ struct Progress {
     known: bool,
     /// The range looked at last and whether it is new: several parts may share one.
     last: Option<(u64, u64, bool)>,
+    /// Whether it is among the conflicts.
+    told: bool,
 }
 
 /// Takes from a batch what is new: parts without a range, and ranges that continue the position of
@@ -57,49 +59,49 @@ pub fn admit(
     parts: Vec<LogPart>,
     position: impl FnMut(&str) -> Option<Position>,
 ) -> Result<Admitted, Vec<Position>> {
-    let new = what_is_new(&parts, position)?;
-    Ok(pick(parts.into_iter().zip(new).filter(|(_, new)| *new).map(|(part, _)| part)))
+    let (new, conflicts) = what_is_new(&parts, position);
+    if !conflicts.is_empty() {
+        return Err(conflicts);
+    }
+    let new = parts.into_iter().zip(new).filter(|(_, new)| *new == Some(true));
+    Ok(pick(new.map(|(part, _)| part)))
 }
 
 /// As [`admit`] for a batch that was admitted before and is read again from the write-ahead log,
-/// whose earlier frames may have been lost to a damaged disk: what does not fit is kept too. The
-/// second value says of how many files something did not fit.
+/// whose earlier frames may have been lost to a damaged disk: what does not fit is kept too, what is
+/// committed is not. The second value says of how many files something did not fit.
 pub fn admit_again(
     parts: Vec<LogPart>,
     position: impl FnMut(&str) -> Option<Position>,
 ) -> (Admitted, usize) {
-    match what_is_new(&parts, position) {
-        Ok(new) => {
-            let new = parts.into_iter().zip(new).filter(|(_, new)| *new);
-            (pick(new.map(|(part, _)| part)), 0)
-        }
-        Err(conflicts) => (pick(parts.into_iter()), conflicts.len()),
-    }
+    let (new, conflicts) = what_is_new(&parts, position);
+    let kept = parts.into_iter().zip(new).filter(|(_, new)| new.unwrap_or(true));
+    (pick(kept.map(|(part, _)| part)), conflicts.len())
 }
 
-/// Of each part whether it is new, or the positions that the batch conflicts with.
+/// Of each part whether it is new, `None` where it conflicts; and the positions it conflicts with.
 fn what_is_new(
     parts: &[LogPart],
     mut position: impl FnMut(&str) -> Option<Position>,
-) -> Result<Vec<bool>, Vec<Position>> {
+) -> (Vec<Option<bool>>, Vec<Position>) {
     let mut files: HashMap<&str, Progress> = HashMap::new();
     let mut new = Vec::with_capacity(parts.len());
     let mut conflicts: Vec<Position> = Vec::new();
     for part in parts {
         let Some(range) = &part.range else {
-            new.push(true);
+            new.push(Some(true));
             continue;
         };
         let file = files
             .entry(&range.source)
             .or_insert_with(|| Progress::new(range, position(&range.source)));
-        match file.take(range) {
-            Some(is_new) => new.push(is_new),
-            None if conflicts.contains(&file.before) => {}
-            None => conflicts.push(file.before.clone()),
+        let is_new = file.take(range);
+        if is_new.is_none() && !std::mem::replace(&mut file.told, true) {
+            conflicts.push(file.before.clone());
         }
+        new.push(is_new);
     }
-    if conflicts.is_empty() { Ok(new) } else { Err(conflicts) }
+    (new, conflicts)
 }
 
 fn pick(parts: impl Iterator<Item = LogPart>) -> Admitted {
@@ -121,7 +123,7 @@ impl Progress {
             committed: range.origin,
             check: 0,
         });
-        Self { at: before.committed, before, known, last: None }
+        Self { at: before.committed, before, known, last: None, told: false }
     }
 
     /// Whether a range is new (`true`) or committed already; `None` when it is neither.
@@ -247,6 +249,21 @@ mod tests {
     }
 
     #[test]
+    fn what_fits_no_more_is_kept_and_what_is_there_is_not_doubled() {
+        let parts = vec![
+            part("a", 0, 10, 1),  // committed
+            part("a", 10, 20, 2), // continues
+            part("b", 50, 60, 4), // an earlier frame was lost
+            part("b", 60, 70, 8),
+        ];
+        let (admitted, misfits) = admit_again(parts, at(10));
+        let lines = admitted.streams.iter().map(|stream| stream.entries.len());
+        assert_eq!((lines.sum::<usize>(), misfits), (2 + 4 + 8, 1));
+        let ends: Vec<u64> = admitted.ranges.iter().map(|range| range.end).collect();
+        assert_eq!(ends, [20, 60, 70]);
+    }
+
+    #[test]
     fn a_conflict_names_each_file_once_with_its_committed_position() {
         let parts = vec![
             part("a", 10, 20, 1),
@@ -270,10 +287,10 @@ mod tests {
 
     #[test]
     fn replay_keeps_what_does_not_fit() {
-        let hole = vec![part("f", 20, 30, 1), part("f", 20, 30, 2), part("g", 0, 5, 1)];
+        let hole = vec![part("f", 20, 30, 1), part("f", 20, 30, 2)];
         assert!(admit(hole.clone(), at(10)).is_err());
         let (admitted, misfits) = admit_again(hole, at(10));
-        assert_eq!((admitted.streams.len(), admitted.ranges.len(), misfits), (3, 2, 1));
+        assert_eq!((admitted.streams.len(), admitted.ranges.len(), misfits), (2, 1, 1));
         let (admitted, misfits) = admit_again(vec![part("f", 0, 10, 1)], at(10));
         assert_eq!((admitted, misfits), (Admitted::default(), 0));
     }

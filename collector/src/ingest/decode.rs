@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::batch::LogPart;
 use super::refusal::Refusal;
-use super::{body, loki_push, otlp_logs, otlp_metrics};
+use super::{body, loki_push, otlp_logs, otlp_metrics, weight};
 use crate::wal::{Kind, Received};
 
 /// Decodes a request for logs.
@@ -15,6 +15,7 @@ use crate::wal::{Kind, Received};
 /// When it cannot be read, a limit forbids its content, or it is not one for logs.
 pub fn logs(received: &Received<'_>) -> Result<Vec<LogPart>, Refusal> {
     let plain = body::plain(received.encoding, received.body)?;
+    weight::check(received.kind, &plain)?;
     match received.kind {
         Kind::OtlpLogs => {
             let request =
@@ -37,6 +38,7 @@ pub fn logs(received: &Received<'_>) -> Result<Vec<LogPart>, Refusal> {
 /// As [`logs`].
 pub fn metrics(received: &Received<'_>) -> Result<otlp_metrics::Decoded, Refusal> {
     let plain = body::plain(received.encoding, received.body)?;
+    weight::check(received.kind, &plain)?;
     let request = match received.kind {
         Kind::OtlpMetrics => {
             ExportMetricsServiceRequest::decode(&*plain).map_err(|e| not_protobuf(&e))?

@@ -27,6 +27,7 @@ pub mod otlp_http;
 pub mod otlp_logs;
 pub mod otlp_metrics;
 pub mod refusal;
+mod weight;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -24,7 +24,8 @@ use super::otlp_http::{metrics_answer, positions_json};
 use super::refusal::Refusal;
 use crate::wal::{Encoding, Kind};
 
-/// Share of the budget of bytes that one call takes. SDKs send less, and gRPC's own limit is this.
+/// Share of the budget of bytes that one call takes: what other servers take at the most, so clients
+/// send less. A message may have up to [`WIRE_BYTES_MAX`] all the same.
 const MESSAGE_BYTES: usize = 4 << 20;
 /// For a call, from its head to its answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);

@@ -17,6 +17,7 @@ use super::any_value::{hex, text_of};
 use super::batch::{LogPart, check_limits, sort_metadata};
 use super::level::detect_level;
 use super::refusal::Refusal;
+use super::weight::Room;
 
 /// Resource attributes that become labels: Loki's list, so that its dashboards work.
 const LABEL_ATTRIBUTES: [&str; 18] = [
@@ -60,8 +61,13 @@ type Metadata = Vec<(String, String)>;
 /// [`Refusal::Content`] when anything in it cannot be stored.
 pub fn decode(request: ExportLogsServiceRequest, received: Nanos) -> Result<Vec<LogPart>, Refusal> {
     let mut parts = Vec::with_capacity(request.resource_logs.len());
+    let mut room = Room::default();
     for logs in request.resource_logs {
-        let part = if is_agents(&logs) { agent(logs, received) } else { other(logs, received) }?;
+        let part = if is_agents(&logs) {
+            agent(logs, received)
+        } else {
+            other(logs, received, &mut room)
+        }?;
         part.streams.iter().try_for_each(check_limits)?;
         parts.push(part);
     }
@@ -134,12 +140,18 @@ fn source_range(attributes: &[KeyValue]) -> Result<Option<SourceRange>, Refusal>
     Ok(Some(SourceRange { source, begin, end, origin: offset(ORIGIN, Some(0))?, check }))
 }
 
-fn other(mut logs: ResourceLogs, received: Nanos) -> Result<LogPart, Refusal> {
+fn other(mut logs: ResourceLogs, received: Nanos, room: &mut Room) -> Result<LogPart, Refusal> {
     let (labels, resource) = split_resource(attributes(&mut logs));
     let mut entries = Vec::new();
     for scope_logs in logs.scope_logs {
+        let scope = scope_logs.scope.map(scope_metadata).unwrap_or_default();
+        let bytes = [&resource, &scope].into_iter().flatten().map(|(n, v)| n.len() + v.len()).sum();
+        room.take(scope_logs.log_records.len(), bytes)?;
+        if scope_logs.log_records.is_empty() {
+            continue;
+        }
         let mut shared = resource.clone();
-        shared.extend(scope_logs.scope.map(scope_metadata).unwrap_or_default());
+        shared.extend(scope);
         for record in scope_logs.log_records {
             entries.push(other_record(record, &shared, received)?);
         }

@@ -133,3 +133,12 @@ fn what_cannot_be_stored_is_refused_whole() {
         assert!(matches!(refused, Refusal::Content(_)));
     }
 }
+
+#[test]
+fn what_is_repeated_with_each_line_counts_each_time() {
+    let attributes = vec![text("note", &"x".repeat(60_000))];
+    let few = request("", attributes.clone(), vec![record("a"); 100]);
+    assert_eq!(decode(few, 1).unwrap()[0].streams[0].entries.len(), 100);
+    let many = request("", attributes, vec![LogRecord::default(); 10_000]);
+    assert!(matches!(decode(many, 1), Err(Refusal::TooLarge { .. })));
+}

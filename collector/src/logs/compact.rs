@@ -28,8 +28,9 @@ use super::{Error, LogStore, files};
 /// How many segments become one.
 const FAN_IN: usize = 8;
 /// Text of a segment of the lowest class, at most, in bytes.
-const LOWEST_BYTES: u64 = 4 << 20;
-/// Classes that are merged: up to 4, 32 and 256 MiB of text become up to 2 GiB.
+const LOWEST_BYTES: u64 = 1 << 20;
+/// Classes that are merged: up to 1, 8 and 64 MiB of text become up to 512 MiB. The index of a segment
+/// is made in memory, so bigger ones would cost too much of it.
 const CLASSES: u32 = 3;
 /// A tenth smaller than level 1 for three times the time; these bytes are read for weeks.
 const ZSTD_LEVEL: i32 = 6;
@@ -49,6 +50,7 @@ impl LogStore {
     /// Puts one segment in place of neighbours of one day.
     fn compact_group(&self, group: &[Arc<Segment>]) -> Result<bool, Error> {
         let Some(merged) = self.merge(group)? else { return Ok(false) };
+        let merged = Arc::new(merged);
         let mut keeper = self.keeper();
         // A flush may have added segments, and retention may have removed some, meanwhile.
         let current = Arc::clone(&self.state().segments);
@@ -61,8 +63,11 @@ impl LogStore {
         let at = current.iter().position(is_input).unwrap_or(current.len());
         let mut replaced: Vec<Arc<Segment>> =
             current.iter().filter(|segment| !is_input(segment)).cloned().collect();
-        replaced.insert(at, Arc::new(merged));
-        self.replace_segments(&mut keeper, replaced)?;
+        replaced.insert(at, Arc::clone(&merged));
+        if let Err(error) = self.replace_segments(&mut keeper, replaced) {
+            self.remove_unnamed(std::slice::from_ref(&*merged));
+            return Err(error);
+        }
         self.counters.compactions.fetch_add(1, Relaxed);
         group.iter().for_each(|segment| remove(segment));
         Ok(true)
@@ -82,21 +87,26 @@ impl LogStore {
         Ok(())
     }
 
-    /// One segment of all rows of a group; none if a block cannot be read.
+    /// From now on nothing is merged; what is being merged is given up. For the end of the process.
+    pub fn stop_compacting(&self) {
+        self.ending.cancel();
+    }
+
+    /// One segment of all rows of a group; none if a block cannot be read, or it is time to stop.
     pub(super) fn merge(&self, group: &[Arc<Segment>]) -> Result<Option<Segment>, Error> {
         let Some(meta) = group.first().map(|segment| segment.meta()) else { return Ok(None) };
         let number = self.keeper().take_number();
         let dir = self.segments_dir().join(segment_writer::name(meta.day, number));
         let text_bytes: u64 = group.iter().map(|segment| segment.meta().text_bytes).sum();
         let text_bytes = usize::try_from(text_bytes).unwrap_or(usize::MAX);
-        let mut writer =
-            SegmentWriter::create(dir.clone(), meta.day, meta.order, ZSTD_LEVEL, text_bytes)?;
+        let mut writer = SegmentWriter::create(dir, meta.day, meta.order, ZSTD_LEVEL, text_bytes)?;
         for stream in streams_of(group) {
+            if self.ending.check().is_err() {
+                return Ok(None);
+            }
             self.merge_stream(stream, group, &mut writer)?;
         }
-        if group.iter().any(|segment| segment.is_damaged()) {
-            drop(writer);
-            std::fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))?;
+        if group.iter().any(|segment| segment.is_damaged()) || self.ending.check().is_err() {
             return Ok(None);
         }
         let merged = writer.finish()?;
@@ -113,7 +123,7 @@ impl LogStore {
     ) -> Result<(), Error> {
         let mut block = Rows::default();
         let mut result = Ok(());
-        let merged = each_row(stream, group, &mut |rows, row| {
+        let merged = each_row(stream, group, &self.ending, &mut |rows, row| {
             if is_full(&block, rows.line(row).len(), self.config.block_bytes) {
                 result = writer.add(stream, &block);
                 block.clear();
@@ -125,6 +135,9 @@ impl LogStore {
             ControlFlow::Continue(())
         });
         result?;
+        if matches!(merged, Err(SourceError::Cancelled(_))) {
+            return Ok(());
+        }
         merged.map_err(|error| Error::Io {
             path: self.segments_dir(),
             doing: "merge segments of",
@@ -138,6 +151,7 @@ impl LogStore {
 fn each_row(
     stream: u32,
     group: &[Arc<Segment>],
+    cancel: &Cancel,
     each: &mut dyn FnMut(&Rows, usize) -> ControlFlow<()>,
 ) -> Result<(), SourceError> {
     let mut units = Vec::new();
@@ -155,14 +169,13 @@ fn each_row(
             });
         }
     }
-    let cancel = Cancel::new();
     let everything = TimeRange::ALL;
     let mut reader = Reader {
         segments: group.iter().map(|segment| PrunedSegment::new(Arc::clone(segment))).collect(),
         need: Need::Nothing,
         filter: Filter::everything(),
         range: everything,
-        cancel: &cancel,
+        cancel,
         decoder: Decoder::new().map_err(|e| SourceError::Storage(e.to_string()))?,
         stats: ScanStats::default(),
     };
@@ -221,8 +234,7 @@ mod tests {
     #[test]
     fn classes_by_size() {
         let mib = 1 << 20;
-        let cases =
-            [(0, 0), (4 * mib, 0), (4 * mib + 1, 1), (32 * mib, 1), (33 * mib, 2), (257 * mib, 3)];
+        let cases = [(0, 0), (mib, 0), (mib + 1, 1), (8 * mib, 1), (9 * mib, 2), (65 * mib, 3)];
         for (bytes, expected) in cases {
             assert_eq!(class(bytes), expected, "{bytes}");
         }

@@ -1,13 +1,15 @@
 //! From memtable to segments: freeze, write, name, swap. And removal by age.
 //!
 //! The order is what makes it safe: (1) the active memtable is frozen and a new one takes its place;
-//! (2) its rows become one segment for each UTC day, synced; (3) new streams are appended to the
+//! (2) its rows become one segment for each UTC day (neighbouring days share
+//! one when there are very many), synced; (3) new streams are appended to the
 //! table of streams, synced; (4) the manifest names all that, with the positions as of the last
 //! frozen frame; (5) readers get the segments in place of the frozen memtable. A failure before (4)
-//! leaves everything as it was: the frozen memtable stays readable and is tried again.
+//! leaves everything as it was: the frozen memtable stays readable and is tried again, and what was
+//! written is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,6 +25,9 @@ use super::{Error, Frozen, Keeper, LogStore, files};
 
 /// Fast, and within a quarter of the best; compaction does better.
 const ZSTD_LEVEL: i32 = 1;
+
+/// Most segments of one flush. Each costs an index and an open file, and clients can write any date.
+const SEGMENTS_MAX: usize = 64;
 
 impl LogStore {
     /// Writes the memtable to segments now and waits until they are durable. For the end of the
@@ -72,9 +77,15 @@ impl LogStore {
 
     pub(super) fn write_frozen(&self, keeper: &mut Keeper) -> Result<(), Error> {
         let Some(frozen) = self.state().frozen.clone() else { return Ok(()) };
-        let written = self.write_segments(keeper, &frozen.table);
-        let written =
-            written.and_then(|new| self.name_segments(keeper, &frozen, &new).map(|()| new));
+        let written = self.write_segments(keeper, &frozen.table).and_then(|new| {
+            match self.name_segments(keeper, &frozen, &new) {
+                Ok(()) => Ok(new),
+                Err(error) => {
+                    self.remove_unnamed(&new);
+                    Err(error)
+                }
+            }
+        });
         let new = written.inspect_err(|_| {
             self.counters.flush_failures.fetch_add(1, Relaxed);
         })?;
@@ -90,7 +101,16 @@ impl LogStore {
         Ok(())
     }
 
-    /// One segment for each day, synced.
+    /// Removes segments that a failed attempt has left. One whose name may have come into the manifest
+    /// on disk stays.
+    pub(super) fn remove_unnamed(&self, new: &[Segment]) {
+        if let Ok(Some(manifest)) = manifest::read(&self.config.dir) {
+            let unnamed = |s: &&Segment| manifest.segments.iter().all(|name| name != s.name());
+            new.iter().filter(unnamed).for_each(remove);
+        }
+    }
+
+    /// One segment for each day or group of days, synced. After an error nothing is left of them.
     pub(super) fn write_segments(
         &self,
         keeper: &mut Keeper,
@@ -100,18 +120,35 @@ impl LogStore {
             table.streams().into_iter().map(|s| Sorted::new(s, table.chunks(s))).collect();
         let days: BTreeSet<i32> = sorted.iter().flat_map(Sorted::days).collect();
         let mut segments = Vec::new();
-        for day in days {
-            let number = keeper.take_number();
-            let dir = self.segments_dir().join(segment_writer::name(day, number));
-            let mut writer =
-                SegmentWriter::create(dir, day, number, ZSTD_LEVEL, self.config.memtable_bytes)?;
-            for stream in &sorted {
-                stream.write_day(day, self.config.block_bytes, &mut writer)?;
+        let write_all = || {
+            for days in grouped(&Vec::from_iter(days)) {
+                segments.push(self.write_segment(keeper, &sorted, &days)?);
             }
-            segments.push(writer.finish()?);
+            files::sync_dir(&self.segments_dir())
+        };
+        match write_all() {
+            Ok(()) => Ok(segments),
+            Err(error) => {
+                segments.iter().for_each(remove);
+                Err(error)
+            }
         }
-        files::sync_dir(&self.segments_dir())?;
-        Ok(segments)
+    }
+
+    fn write_segment(
+        &self,
+        keeper: &mut Keeper,
+        sorted: &[Sorted<'_>],
+        days: &RangeInclusive<i32>,
+    ) -> Result<Segment, Error> {
+        let (day, number) = (*days.end(), keeper.take_number());
+        let dir = self.segments_dir().join(segment_writer::name(day, number));
+        let mut writer =
+            SegmentWriter::create(dir, day, number, ZSTD_LEVEL, self.config.memtable_bytes)?;
+        for stream in sorted {
+            stream.write_days(days, self.config.block_bytes, &mut writer)?;
+        }
+        writer.finish()
     }
 
     /// Makes the new segments count.
@@ -196,6 +233,13 @@ pub(super) fn remove(segment: &Segment) {
     }
 }
 
+/// Days, ascending, as [`SEGMENTS_MAX`] groups of neighbours at the most.
+fn grouped(days: &[i32]) -> Vec<RangeInclusive<i32>> {
+    let together = days.len().div_ceil(SEGMENTS_MAX).max(1);
+    let groups = days.chunks(together);
+    groups.filter_map(|group| Some(*group.first()?..=*group.last()?)).collect()
+}
+
 /// The rows of one stream in the order of (time, arrival).
 struct Sorted<'t> {
     stream: u32,
@@ -233,19 +277,21 @@ impl<'t> Sorted<'t> {
         self.days.keys().copied()
     }
 
-    /// Cuts the rows of a day into blocks.
-    fn write_day(
+    /// Cuts the rows of some days into blocks.
+    fn write_days(
         &self,
-        day: i32,
+        days: &RangeInclusive<i32>,
         block_bytes: usize,
         writer: &mut SegmentWriter,
     ) -> Result<(), Error> {
-        let Some(range) = self.days.get(&day) else { return Ok(()) };
-        if self.is_in_order && self.days.len() == 1 {
+        let mut ranges = self.days.range(days.clone()).map(|(_, range)| range);
+        let Some(first) = ranges.next() else { return Ok(()) };
+        let range = first.start..ranges.next_back().unwrap_or(first).end;
+        if self.is_in_order && range.len() == self.order.len() {
             return self.write_chunks(block_bytes, writer);
         }
         let mut block = Rows::default();
-        for &(chunk, row) in &self.order[range.clone()] {
+        for &(chunk, row) in &self.order[range] {
             let rows = &self.chunks[chunk as usize].rows;
             let row = row as usize;
             if is_full(&block, rows.line(row).len(), block_bytes) {

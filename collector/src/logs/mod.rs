@@ -58,6 +58,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use taffrail_model::{SourceRange, StreamEntries};
+use taffrail_query::source::Cancel;
 use tokio::sync::broadcast;
 
 use manifest::Manifest;
@@ -231,6 +232,8 @@ pub struct LogStore {
     keeper: Mutex<Keeper>,
     /// Held while segments are merged; the keeper is free meanwhile.
     compacting: Mutex<()>,
+    /// Ends merging.
+    ending: Cancel,
     live: broadcast::Sender<Arc<Vec<StreamEntries>>>,
     counters: Counters,
     /// Keeps other processes out for as long as it is open.

@@ -11,6 +11,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
+use taffrail_query::source::Cancel;
 use tokio::sync::broadcast;
 
 use super::manifest::{self, Manifest};
@@ -63,6 +64,7 @@ impl LogStore {
                 streams: loaded.streams_file,
             }),
             compacting: Mutex::new(()),
+            ending: Cancel::new(),
             live: broadcast::Sender::new(LIVE_FRAMES),
             counters,
             _lock: lock,

@@ -50,7 +50,8 @@ const WALK_BLOCKS_MIN: u32 = 3;
 pub(super) struct Meta {
     /// The format of the segment's files.
     pub(super) format: u32,
-    /// The UTC day of its rows, in days since the epoch.
+    /// The UTC day of its rows, in days since the epoch; the last of several if its flush had rows of
+    /// too many days.
     pub(super) day: i32,
     /// Its place in the order of arrival.
     pub(super) order: u64,

@@ -24,6 +24,7 @@ const BLOCKS_MAX: usize = 1 << prints::BLOCK_BITS_MAX;
 /// A segment being written.
 pub(super) struct SegmentWriter {
     dir: PathBuf,
+    scrap: Scrap,
     day: i32,
     order: u64,
     blocks: BufWriter<File>,
@@ -35,6 +36,21 @@ pub(super) struct SegmentWriter {
     terms: Terms,
     encoder: Encoder,
     payload: Vec<u8>,
+}
+
+/// The folder of a segment that is not finished, removed when it will not be: after an error the
+/// disk may be full, and each attempt would leave more behind.
+struct Scrap(Option<PathBuf>);
+
+impl Drop for Scrap {
+    fn drop(&mut self) {
+        if let Some(dir) = self.0.take()
+            && let Err(error) = fs::remove_dir_all(&dir)
+        {
+            let dir = dir.display();
+            tracing::warn!(%dir, %error, "unfinished segment stays until the next start");
+        }
+    }
 }
 
 /// The folder name of a segment.
@@ -57,6 +73,7 @@ impl SegmentWriter {
             // What an earlier attempt has left; no manifest ever named it.
             fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))?;
         }
+        let scrap = Scrap(Some(dir.clone()));
         let words_dir = dir.join(WORDS);
         fs::create_dir_all(&words_dir).map_err(Error::io("create", &words_dir))?;
         let path = dir.join(BLOCKS);
@@ -73,6 +90,7 @@ impl SegmentWriter {
             terms: Terms::new(),
             encoder: Encoder::new(zstd_level).map_err(Error::io("compress for", &dir))?,
             payload: Vec::new(),
+            scrap,
             dir,
         };
         writer.payload.extend_from_slice(BLOCKS_MAGIC);
@@ -141,7 +159,9 @@ impl SegmentWriter {
         };
         let text = serde_json::to_string(&meta).expect("numbers and strings are always JSON");
         files::replace_checked(&self.dir.join(META), &text)?;
-        Segment::open(&self.dir)
+        let segment = Segment::open(&self.dir)?;
+        self.scrap.0 = None;
+        Ok(segment)
     }
 }
 

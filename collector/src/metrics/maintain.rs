@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::block::Block;
 use super::index::SeriesId;
-use super::manifest::Manifest;
+use super::manifest::{Found, Manifest};
 use super::select::Cursors;
 use super::writer::Writer;
 use super::{Error, MetricStore, Numbers, Sealing, millis};
@@ -93,7 +93,10 @@ impl MetricStore {
             }
             blocks.push(Arc::new(writer.finish(0, sealing.next_seq)?));
         }
-        self.write_manifest(&blocks, sealing.next_seq)?;
+        if let Err(error) = self.write_manifest(&blocks, sealing.next_seq) {
+            blocks.last().into_iter().for_each(|block| self.remove_unnamed(block));
+            return Err(error);
+        }
         let mut inner = self.write();
         inner.blocks = blocks;
         inner.durable_seq = sealing.next_seq;
@@ -161,9 +164,25 @@ impl MetricStore {
         };
         let replaced = run.iter().map(|block| block.file.path.clone()).collect();
         let mut kept = blocks.clone();
-        kept.splice(start..start + MERGE_BLOCKS, [Arc::new(merged)]);
-        self.replace(kept, replaced)?;
+        let merged = Arc::new(merged);
+        kept.splice(start..start + MERGE_BLOCKS, [merged.clone()]);
+        if let Err(error) = self.replace(kept, replaced) {
+            self.remove_unnamed(&merged);
+            return Err(error);
+        }
         Ok(true)
+    }
+
+    /// Removes a block that a failed attempt has left. One whose name may have come into the manifest
+    /// on disk stays.
+    fn remove_unnamed(&self, block: &Block) {
+        let named = |manifest: Manifest| manifest.blocks.contains(&block.file.number);
+        if let Ok(Found::Whole(manifest)) = Manifest::read(&self.config.dir)
+            && !named(manifest)
+        {
+            // Cleared at the next start otherwise.
+            let _ = std::fs::remove_file(&block.file.path);
+        }
     }
 
     fn merge_blocks(&self, run: &[Arc<Block>], numbers: &mut Numbers) -> Result<Block, Error> {

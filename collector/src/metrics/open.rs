@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 
+use taffrail_kit::journal::disk::create_durably;
 use tracing::warn;
 
 use super::block::Block;
@@ -18,7 +19,7 @@ const SERIES_MAX: usize = 8_000_000;
 pub(super) fn open(mut config: MetricStoreConfig) -> Result<Opened, Error> {
     config.series_max = config.series_max.min(SERIES_MAX);
     let folder = config.dir.clone();
-    std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
+    create_durably(&folder).map_err(|e| Error::io("create", &folder, e))?;
     let lock = lock(&folder)?;
     let present = present(&folder)?;
     let manifest = match Manifest::read(&folder)? {

@@ -459,6 +459,39 @@ fn a_flush_that_fails_loses_nothing_and_is_tried_again() {
     assert_eq!(select(world.store(), &[], 0, NOW), world.expected(&[], 0, NOW));
 }
 
+/// Every attempt to write on a full disk must leave as much room as it found.
+#[test]
+fn a_failed_write_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = MetricStore::open(config(folder.path())).unwrap().store;
+    let one = labels(&[("a", "b")]);
+    let files = || std::fs::read_dir(folder.path()).unwrap().count();
+    for at in 0..4 {
+        store.apply(at, &[series(&one, &[(NOW + i64::try_from(at).unwrap(), 1.0)])]);
+        if at < 3 {
+            store.flush().unwrap();
+        }
+    }
+    // The manifest cannot be written: something is where its new version would be.
+    let in_the_way = folder.path().join("manifest.tmp");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let before = files();
+    store.flush().expect_err("no manifest");
+    assert_eq!(files(), before, "what was flushed");
+    std::fs::remove_dir(&in_the_way).unwrap();
+    store.flush().unwrap();
+    std::fs::create_dir(&in_the_way).unwrap();
+    let before = files();
+    store.tick().expect_err("no manifest");
+    assert_eq!(files(), before, "what was merged");
+    // A block that is given up half-way.
+    drop(super::writer::Writer::create(folder.path(), 99).unwrap());
+    assert_eq!(files(), before, "what was begun");
+    std::fs::remove_dir(&in_the_way).unwrap();
+    assert!(store.tick().unwrap());
+    assert_eq!(select(&store, &[], 0, NOW + 9)[&one].len(), 4);
+}
+
 #[test]
 fn readers_never_miss_a_sample_while_blocks_change() {
     let folder = tempfile::tempdir().unwrap();
@@ -509,101 +542,5 @@ proptest! {
             Ok(rows) => prop_assert_eq!(rows, expected),
             Err(_) => prop_assert_eq!(opened.store.stats().damaged_blocks, 1),
         }
-    }
-}
-
-/// What the store costs, printed. Run with `--ignored --nocapture`, optimised.
-#[test]
-#[ignore = "measures, asserts nothing"]
-fn figures() {
-    const SERIES: usize = 100_000;
-    const SAMPLES: usize = 120;
-    let folder = tempfile::tempdir().unwrap();
-    let store = MetricStore::open(config(folder.path())).unwrap().store;
-    let sets: Vec<Labels> = (0..SERIES).map(usual_labels).collect();
-    let resident = || {
-        let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-        let pages = status.split(' ').nth(1).and_then(|n| n.parse::<u64>().ok());
-        pages.unwrap_or(0) * 4096
-    };
-    let mut batches: Vec<SeriesSamples> = sets.iter().map(|set| series(set, &[(0, 0.0)])).collect();
-    let before = resident();
-    let mut took = Duration::ZERO;
-    for at in 0..SAMPLES {
-        for (n, one) in batches.iter_mut().enumerate() {
-            let jitter = (n / 100 * 7919 + at * 104_729) % 7;
-            let ts = NOW - 3_600_000 + (at * 15_000 + n / 100 % 15_000 + jitter) as i64;
-            one.samples[0] = Sample { ts, value: usual_value(n, at) };
-        }
-        let start = cpu();
-        for target in batches.chunks(100) {
-            store.apply(at as u64, target);
-        }
-        took += cpu() - start;
-        if at == 0 {
-            println!("first scrape of {SERIES} series: {:?}", cpu() - start);
-            let grown = resident().saturating_sub(before) as f64;
-            println!("memory: {:.0} bytes a series, 1 sample each", grown / SERIES as f64);
-        }
-    }
-    let count = (SERIES * SAMPLES) as f64;
-    println!("append: {:.3} us a sample", took.as_secs_f64() * 1e6 / count);
-    let grown = resident().saturating_sub(before) as f64;
-    println!("memory: {:.0} bytes a series, {SAMPLES} samples each", grown / SERIES as f64);
-    println!("head: {:?}", store.stats());
-    let start = cpu();
-    let sum = sets.iter().fold(0, |sum, set| sum ^ set.fingerprint());
-    println!("fingerprints of all series: {:?} ({sum:x})", cpu() - start);
-    queries(&store, "in memory");
-    let start = cpu();
-    store.flush().unwrap();
-    let bytes = store.stats().block_bytes as f64;
-    println!("flush: {:?}, {:.3} bytes a sample", cpu() - start, bytes / count);
-    queries(&store, "in a block");
-    drop(store);
-    let start = cpu();
-    MetricStore::open(config(folder.path())).unwrap();
-    println!("open: {:?}", cpu() - start);
-}
-
-/// Time that this thread has run, however many others there are.
-fn cpu() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanos = text.split(' ').next().and_then(|n| n.parse().ok());
-    Duration::from_nanos(nanos.unwrap_or(0))
-}
-
-fn usual_labels(n: usize) -> Labels {
-    let text = |prefix: &str, number: usize| format!("{prefix}{number}");
-    let (target, metric) = (n / 100, n % 100);
-    Labels::from_pairs([
-        (METRIC_NAME.to_owned(), text("some_metric_with_a_name_", metric / 4)),
-        ("code".to_owned(), text("20", metric % 4)),
-        ("pod".to_owned(), text("app-7d9f8b6c5-x2x", target)),
-        ("namespace".to_owned(), text("team-", target % 20)),
-        ("app".to_owned(), text("app-", target % 50)),
-        ("instance".to_owned(), format!("10.0.{}.{}:8080", target / 250, target % 250)),
-        ("job".to_owned(), "kubernetes-pods".to_owned()),
-        ("node".to_owned(), text("node-", target % 30)),
-    ])
-}
-
-/// Half constant, a third counters, the rest gauges with decimals.
-fn usual_value(n: usize, at: usize) -> f64 {
-    match n % 6 {
-        0..3 => (n % 1000) as f64,
-        3 | 4 => (n % 977 * 1000 + at * (n % 83) + (at * n) % 13) as f64,
-        _ => ((n * 31 + at * at * 17) % 10_000) as f64 / 100.0,
-    }
-}
-
-fn queries(store: &MetricStore, place: &str) {
-    let name = Matcher::equal(METRIC_NAME, "some_metric_with_a_name_3");
-    let all = vec![name.clone()];
-    let one = vec![name, Matcher::equal("pod", "app-7d9f8b6c5-x2x77")];
-    for (what, matchers) in [("4,000 series", all), ("4 series", one)] {
-        let start = cpu();
-        let rows = select(store, &matchers, 0, NOW);
-        println!("select {what} {place}: {:?}, {} found", cpu() - start, rows.len());
     }
 }

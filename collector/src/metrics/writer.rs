@@ -24,8 +24,20 @@ use super::index::SeriesId;
 /// Compression of pages and index: three quarters of what level 9 gains, at a fifth of its cost.
 const ZSTD_LEVEL: i32 = 3;
 
+/// The temporary file of a block, gone when the block has its name or will never have one: after an
+/// error the disk may be full, and each attempt would leave more behind.
+struct Scrap(PathBuf);
+
+impl Drop for Scrap {
+    fn drop(&mut self) {
+        // Not there any more, or cleared at the next start.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// A block in the making.
 pub(super) struct Writer {
+    _scrap: Scrap,
     temporary: PathBuf,
     path: PathBuf,
     number: u64,
@@ -56,12 +68,14 @@ impl Writer {
     pub(super) fn create(folder: &Path, number: u64) -> Result<Self, Error> {
         let path = folder.join(super::manifest::block_name(number));
         let temporary = path.with_extension("tmp");
+        let scrap = Scrap(temporary.clone());
         let mut file = File::create(&temporary).map_err(|e| Error::io("create", &temporary, e))?;
         let mut header = MAGIC.to_vec();
         header.extend_from_slice(&FORMAT.to_le_bytes());
         header.extend_from_slice(&[0; 4]);
         file.write_all(&header).map_err(|e| Error::io("write", &temporary, e))?;
         Ok(Self {
+            _scrap: scrap,
             temporary,
             path,
             number,

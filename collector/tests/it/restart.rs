@@ -1,8 +1,11 @@
 //! What was acknowledged is there after a kill, and a second collector stays out.
 
+use std::time::Duration;
+
 use taffrail_collector::ingest::intake::MetricIntake;
 use taffrail_collector::metrics::MetricStoreConfig;
 use taffrail_model::record::Position;
+use taffrail_model::{Labels, Level, LogEntry, StreamEntries};
 
 use crate::harness::{JSON, PROTOBUF, Running, batch, build, config, foreign, intake, lines_in};
 use prost::Message;
@@ -86,6 +89,31 @@ async fn a_torn_write_ahead_log_loses_only_what_was_torn() {
         assert!(stats.memory_lines < 3);
     }
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_segments_are_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let intake = intake(dir.path());
+    for n in 0..8_i64 {
+        let ts = 86_400_000_000_000 + n;
+        let entry = LogEntry { ts, line: "x".into(), level: Level::Unknown, metadata: vec![] };
+        let labels = Labels::from_pairs([("a", "b")]);
+        let stream = StreamEntries { labels, entries: vec![entry] };
+        intake.store.apply(n.unsigned_abs(), vec![stream], &[]);
+        intake.store.flush().unwrap();
+    }
+    assert_eq!(intake.store.stats().segments, 8);
+    drop(intake);
+    let running = Running::start(dir.path()).await;
+    let segments = || std::fs::read_dir(dir.path().join("logs/segments")).unwrap().count();
+    let merged = async {
+        while segments() > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), merged).await.expect("nobody merges");
+    assert_eq!(running.stop().await.len(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]

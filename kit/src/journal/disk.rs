@@ -128,7 +128,10 @@ impl Disk for Files {
 }
 
 /// Creates a directory and those above it, so that they survive a power cut.
-fn create_durably(dir: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// As the system says.
+pub fn create_durably(dir: &Path) -> io::Result<()> {
     if dir.as_os_str().is_empty() || dir.is_dir() {
         return Ok(());
     }

@@ -259,10 +259,11 @@ impl Journal {
         self.writer.truncate_before(seq)
     }
 
-    /// Why the journal takes nothing more, if so.
+    /// Why the journal takes nothing more, if so. Never waits, also not for a disk that hangs: health
+    /// checks ask.
     #[must_use]
     pub fn poisoned(&self) -> Option<Arc<str>> {
-        self.writer.lock().poisoned.clone()
+        self.writer.subscribe().borrow().poisoned.clone()
     }
 
     /// How much there is.

@@ -6,6 +6,8 @@
 //! - All segments but the last are synced whole before the next one is created. So after a power cut
 //!   only the last one can be torn, and no frame survives whose predecessor did not.
 //! - Once `poisoned`, nothing is written any more.
+//! - One sync at a time: a failure is told to one caller only, and the next sync of the same file may
+//!   then succeed although frames are lost.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -38,6 +40,8 @@ pub(super) struct State {
     pub(super) next_seq: u64,
     durable_seq: u64,
     pub(super) poisoned: Option<Arc<str>>,
+    /// The sync thread syncs the active segment and has not yet said how it went.
+    syncing: bool,
     closing: bool,
     buffer: Vec<u8>,
 }
@@ -84,6 +88,7 @@ impl Writer {
             next_seq,
             durable_seq,
             poisoned: None,
+            syncing: false,
             closing: false,
             buffer: Vec::new(),
         };
@@ -115,11 +120,14 @@ impl Writer {
             .ok()
             .filter(|&bytes| bytes <= limit)
             .ok_or(Error::FrameTooLarge { bytes, limit })?;
-        let mut state = self.lock();
+        let is_full = |state: &State| self.is_full(state, (FRAME_HEADER_BYTES + bytes) as u64);
+        let mut state = self.settled(self.lock(), is_full);
         if let Some(reason) = &state.poisoned {
             return Err(Error::Poisoned(reason.clone()));
         }
-        self.make_room(&mut state, (FRAME_HEADER_BYTES + bytes) as u64)?;
+        if is_full(&state) {
+            self.begin_segment(&mut state)?;
+        }
         let seq = state.next_seq;
         let mut buffer = std::mem::take(&mut state.buffer);
         encode_frame(seq, payload_bytes, parts, &mut buffer);
@@ -132,16 +140,24 @@ impl Writer {
         Ok(seq)
     }
 
-    /// Begins a new segment when the frame does not fit into the active one.
-    fn make_room(&self, state: &mut State, frame_bytes: u64) -> Result<(), Error> {
+    /// Whether a frame needs a new segment.
+    fn is_full(&self, state: &State, frame_bytes: u64) -> bool {
         let bytes = state.segments.back().expect("never empty").bytes;
         let has_frames = bytes > SEGMENT_HEADER_BYTES as u64;
-        if !has_frames || bytes + frame_bytes <= self.options.segment_bytes {
-            return Ok(());
-        }
-        self.begin_segment(state)
+        has_frames && bytes + frame_bytes > self.options.segment_bytes
     }
 
+    /// Waits until no sync is under way if the state is one that will be synced.
+    fn settled<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        will_sync: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        let is_busy = |state: &mut State| state.syncing && will_sync(state);
+        self.progress.wait_while(state, is_busy).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Syncs the active segment and begins the next one. The state is [`Self::settled`].
     fn begin_segment(&self, state: &mut State) -> Result<(), Error> {
         if let Err(source) = state.active.sync() {
             let path = state.segments.back().expect("never empty").path.clone();
@@ -197,12 +213,13 @@ impl Writer {
             }
             state = self.gather(state);
             let (target, file) = (state.next_seq - 1, state.active.clone());
+            state.syncing = true;
             drop(state);
             let synced = file.sync();
             state = self.lock();
+            state.syncing = false;
             match synced {
-                // A new segment may have been begun meanwhile, and then more is durable.
-                Ok(()) => state.durable_seq = state.durable_seq.max(target),
+                Ok(()) => state.durable_seq = target,
                 Err(error) => {
                     let reason = format!("sync {}: {error}", self.dir.display());
                     self.poison(&mut state, &reason);
@@ -242,7 +259,7 @@ impl Writer {
     pub(super) fn truncate_before(&self, seq: u64) -> Result<u64, Error> {
         let mut removed = self.remove_before(seq)?;
         {
-            let mut state = self.lock();
+            let mut state = self.settled(self.lock(), |_| true);
             let active = state.segments.back().expect("never empty");
             let frames_bytes = active.bytes - SEGMENT_HEADER_BYTES as u64;
             // A new file for every few bytes would cost more than the bytes.

@@ -163,6 +163,82 @@ fn a_failed_flush_is_tried_again() {
     check_recovery(dir_of(store, dir).path(), 5);
 }
 
+/// Every attempt to write on a full disk must leave as much room as it found.
+#[test]
+fn a_failed_write_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).store;
+    for seq in 0..9 {
+        apply(&store, seq..seq + 1);
+        store.flush().unwrap();
+    }
+    apply(&store, 9..12);
+    let folders = || fs::read_dir(dir.path().join("segments")).unwrap().count();
+    let before = folders();
+    // The manifest cannot be written: something is where its new version would be.
+    let in_the_way = dir.path().join("manifest.tmp");
+    fs::create_dir(&in_the_way).unwrap();
+    store.flush().expect_err("no manifest");
+    store.flush().expect_err("no manifest");
+    assert_eq!(folders(), before, "what was flushed");
+    store.compact().expect_err("no manifest");
+    assert_eq!(folders(), before, "what was merged");
+    // The second of two segments cannot be written.
+    let mut keeper = store.keeper();
+    let next = keeper.next_segment + 1;
+    let name = super::super::segment_writer::name(1, next);
+    fs::write(dir.path().join("segments").join(&name), "in the way").unwrap();
+    let frozen = store.state().frozen.clone().unwrap();
+    assert!(store.write_segments(&mut keeper, &frozen.table).is_err());
+    drop(keeper);
+    fs::remove_file(dir.path().join("segments").join(&name)).unwrap();
+    assert_eq!(folders(), before, "the first of two");
+    fs::remove_dir(&in_the_way).unwrap();
+    store.flush().unwrap();
+    check_recovery(dir_of(store, dir).path(), 12);
+}
+
+#[test]
+fn merging_ends_when_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).store;
+    for seq in 0..9 {
+        apply(&store, seq..seq + 1);
+        store.flush().unwrap();
+    }
+    let folders = fs::read_dir(dir.path().join("segments")).unwrap().count();
+    store.stop_compacting();
+    assert!(!store.compact().unwrap());
+    assert_eq!(fs::read_dir(dir.path().join("segments")).unwrap().count(), folders);
+    check_recovery(dir_of(store, dir).path(), 9);
+}
+
+#[test]
+fn lines_of_very_many_days_make_few_segments() {
+    const DAY: i64 = 86_400_000_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).store;
+    let mut oracle = Oracle::default();
+    let texts: Vec<String> = (0..700).map(|n| format!("line {n}")).collect();
+    for (seq, name) in (0..).zip(["a", "b"]) {
+        let lines = texts.iter().enumerate().map(|(n, text)| {
+            // Out of order, and each stream on days of its own.
+            let day = (n as i64 * 31 % 700 - 350) * 3 + i64::try_from(seq).unwrap();
+            (day * DAY + 5, text.as_str())
+        });
+        let streams = vec![stream(name, &lines.collect::<Vec<_>>())];
+        oracle.add(&streams);
+        store.apply(seq, streams, &[]);
+    }
+    store.flush().unwrap();
+    let segments = store.stats().segments;
+    assert!((2..=64).contains(&segments), "{segments}");
+    assert_eq!(rows(&store, &scan_all(), usize::MAX), oracle.scan(&scan_all()));
+    let mut scan = scan_all();
+    scan.range = taffrail_model::TimeRange { start: -40 * DAY, end: 9 * DAY };
+    assert_eq!(rows(&store, &scan, usize::MAX), oracle.scan(&scan));
+}
+
 /// Closes a store and gives its folder.
 fn dir_of(store: std::sync::Arc<LogStore>, dir: TempDir) -> TempDir {
     drop(store);

@@ -18,6 +18,8 @@ type Inode = Arc<Mutex<Contents>>;
 #[derive(Default)]
 pub(super) struct Faults {
     pub(super) sync_fails: bool,
+    /// The next sync of a file fails, once whoever holds this lets go; later ones succeed.
+    pub(super) next_sync_fails: Option<Arc<Mutex<()>>>,
     /// Bytes that can still be written before the disk is full.
     pub(super) room: Option<usize>,
     syncs: usize,
@@ -48,6 +50,11 @@ impl Faulty {
 
     pub(super) fn syncs(&self) -> usize {
         self.lock().syncs
+    }
+
+    /// Whether no sync has come yet that will fail.
+    pub(super) fn awaits_failure(&self) -> bool {
+        self.lock().next_sync_fails.is_some()
     }
 
     pub(super) fn flip(&self, path: &Path, at: usize) {
@@ -175,6 +182,11 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let failure = self.disk.lock().next_sync_fails.take();
+        if let Some(held) = failure {
+            let _held = held.lock().unwrap();
+            return Err(io::Error::other("a page could not be written"));
+        }
         let _gate = self.disk.gate.lock().unwrap();
         let mut faults = self.disk.lock();
         faults.syncs += 1;

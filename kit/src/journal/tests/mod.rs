@@ -111,6 +111,55 @@ fn a_failed_sync_at_a_new_segment_ends_all_taking() {
 }
 
 #[test]
+fn a_new_segment_does_not_hide_a_failing_sync() {
+    let disk = Faulty::default();
+    let (journal, _) = open(&disk, 80);
+    let held = Arc::new(std::sync::Mutex::new(()));
+    let failing = held.lock().unwrap();
+    disk.set(|faults| faults.next_sync_fails = Some(held.clone()));
+    let lost = journal.append(&[&[1; 20]]).unwrap();
+    while disk.awaits_failure() {
+        std::thread::yield_now();
+    }
+    // The sync thread is at its failing sync; this frame needs a new segment, and so a sync.
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| journal.append(&[&[2; 40]]));
+        for _ in 0..10_000 {
+            std::thread::yield_now();
+        }
+        drop(failing);
+        assert!(matches!(next.join().unwrap(), Err(Error::Poisoned(_))));
+    });
+    assert!(matches!(journal.durable_blocking(lost), Err(Error::Poisoned(_))));
+}
+
+#[test]
+fn health_can_be_asked_while_the_disk_hangs() {
+    let disk = Faulty::default();
+    let (journal, _) = open(&disk, 80);
+    append_durably(&journal, &[1; 20]);
+    std::thread::scope(|scope| {
+        let hanging = disk.gate.lock().unwrap();
+        let next = scope.spawn(|| journal.append(&[&[2; 40]]));
+        let asked = scope.spawn(|| {
+            for _ in 0..10_000 {
+                std::thread::yield_now();
+            }
+            journal.poisoned()
+        });
+        let mut turns = 0_u32;
+        while !asked.is_finished() && turns < 10_000_000 {
+            turns += 1;
+            std::thread::yield_now();
+        }
+        let answered = asked.is_finished();
+        drop(hanging);
+        next.join().unwrap().unwrap();
+        assert!(answered, "waits for the disk");
+    });
+}
+
+#[test]
 fn a_full_disk_is_an_error_and_no_more() {
     for room in [0, 1, 15, 16, 30, 60, 100] {
         let disk = Faulty::default();
