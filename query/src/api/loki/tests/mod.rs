@@ -350,7 +350,17 @@ async fn a_client_that_takes_nothing_is_given_up() {
         let stalled = api.clone().oneshot(request).await.expect("a router never fails");
         let ended = tokio::time::timeout(Duration::from_secs(20), scans.recv()).await;
         assert_eq!(ended, Ok(Some(())), "{path}");
-        drop(stalled);
+        // What it takes after all must not look whole.
+        let mut body = stalled.into_body().into_data_stream();
+        let read_to_end = async {
+            let mut last = None;
+            while let Some(chunk) = body.next().await {
+                last = Some(chunk);
+            }
+            last
+        };
+        let last = tokio::time::timeout(Duration::from_secs(20), read_to_end).await;
+        assert!(matches!(last, Ok(Some(Err(_)))), "{path}: {last:?}");
     }
 }
 
