@@ -29,3 +29,18 @@ pub const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// Longest query text, in bytes.
 pub const QUERY_BYTES_MAX: usize = 128 << 10;
+
+/// Most regular expressions of one query, and of all selectors of one request together: each may
+/// take [`regex_bytes_max`] once compiled.
+pub const REGEXES_MAX: usize = 64;
+
+/// Most selectors (`match[]`) of one request.
+pub const SELECTORS_MAX: usize = 100;
+
+/// Largest compiled form of a regular expression, in bytes. It grows with the text, so that a list
+/// of thousands of names fits, while a short text with big repetitions does not: a request can take
+/// no more memory than its length and [`REGEXES_MAX`] allow.
+#[must_use]
+pub const fn regex_bytes_max(pattern: &str) -> usize {
+    (1 << 20) + 100 * pattern.len()
+}

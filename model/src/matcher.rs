@@ -62,14 +62,14 @@ impl Matcher {
     /// `.` matches a newline: yes in Prometheus (since 3.0), no in Loki.
     ///
     /// # Errors
-    /// [`BadRegex`] when the expression does not compile within 10 MiB.
+    /// [`BadRegex`] when the expression does not compile within [`crate::limits::regex_bytes_max`].
     pub fn new(name: &str, op: MatchOp, value: &str, dot_newline: bool) -> Result<Self, BadRegex> {
         let regex = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
             MatchOp::Regex | MatchOp::NotRegex => {
                 let flags = if dot_newline { "(?s)" } else { "" };
                 let compiled = regex::RegexBuilder::new(&format!("^{flags}(?:{value})$"))
-                    .size_limit(10 << 20)
+                    .size_limit(crate::limits::regex_bytes_max(value))
                     .build()
                     .map_err(|error| BadRegex {
                         name: name.to_owned(),
@@ -80,6 +80,12 @@ impl Matcher {
             }
         };
         Ok(Self { name: name.to_owned(), op, value: value.to_owned(), regex })
+    }
+
+    /// Whether it holds a regular expression.
+    #[must_use]
+    pub fn is_regex(&self) -> bool {
+        self.regex.is_some()
     }
 
     /// The matcher `name="value"`.
@@ -172,6 +178,14 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("unclosed group") && !text.contains('\n'), "{text}");
         Matcher::new("app", MatchOp::Regex, "(?:a{1000}){1000}", true).expect_err("too big");
+        Matcher::new("app", MatchOp::Regex, r"\pL{100}", true).expect_err("too big for its length");
+    }
+
+    #[test]
+    fn a_list_of_thousands_of_names_fits() {
+        let names: Vec<String> = (0..3000).map(|n| format!("checkout-service-{n:08x}")).collect();
+        let matcher = Matcher::new("pod", MatchOp::Regex, &names.join("|"), true).expect("fits");
+        assert!(matcher.matches("checkout-service-00000bb7") && matcher.is_regex());
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn volume(pod: &str, volume: api::Volume) -> Volume {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use std::io::Read;
+    use std::io::{Read, Write as _};
 
     /// A recorded file of real nodes, unpacked; `None` where the recordings are not at hand.
     pub(in crate::pods) fn recorded(name: &str) -> Option<String> {
@@ -86,7 +86,7 @@ pub(super) mod tests {
         );
         let path = folder.join("kubernetes").join(name);
         let Ok(packed) = std::fs::File::open(&path) else {
-            eprintln!("SKIPPED: {} not found", path.display());
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {} not found", path.display());
             return None;
         };
         let mut text = String::new();

@@ -1,3 +1,4 @@
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -164,7 +165,8 @@ fn open_metrics_conformance() {
         PathBuf::from,
     );
     let Ok(entries) = std::fs::read_dir(folder.join("openmetrics")) else {
-        eprintln!("SKIPPED: {} not found", folder.join("openmetrics").display());
+        let folder = folder.display();
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {folder}/openmetrics not found");
         return;
     };
     let (mut passed, mut wrong) = (0, Vec::new());
@@ -195,7 +197,7 @@ fn recorded_kubelet_bodies_are_read() {
     {
         let path = folder.join("kubernetes").join(file);
         let Ok(packed) = std::fs::File::open(&path) else {
-            eprintln!("SKIPPED: {} not found", path.display());
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {} not found", path.display());
             continue;
         };
         let mut body = Vec::new();

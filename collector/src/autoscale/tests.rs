@@ -1,7 +1,7 @@
 //! The API as kube-apiserver and the autoscaler see it: recorded requests, and a real TLS connection.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -356,7 +356,7 @@ fn fixtures() -> Option<PathBuf> {
     let folder = std::env::var_os("FIXTURES_DIR").map_or_else(|| beside.into(), PathBuf::from);
     let folder = folder.join("kubernetes");
     if !folder.is_dir() {
-        eprintln!("SKIPPED: {} not found", folder.display());
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {} not found", folder.display());
         return None;
     }
     Some(folder)

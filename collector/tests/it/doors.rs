@@ -209,7 +209,7 @@ async fn recorded_pushes_of_loki() {
     );
     let path = fixtures.join("loki-http-golden.json");
     let Ok(text) = std::fs::read_to_string(&path) else {
-        eprintln!("SKIPPED: {} not found", path.display());
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {} not found", path.display());
         return;
     };
     let golden: serde_json::Value = serde_json::from_str(&text).unwrap();

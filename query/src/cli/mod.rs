@@ -79,6 +79,9 @@ enum Command {
     Labels(labels::Arguments),
     /// Runs a PromQL query.
     Metrics(metrics::Arguments),
+    /// Becomes a program that `up` starts.
+    #[command(hide = true)]
+    ChildOfUp(up::leash::Arguments),
 }
 
 /// Runs the command that was asked for.
@@ -114,6 +117,7 @@ async fn dispatch(arguments: &Arguments, screen: &mut Screen) -> Result<bool, Er
         Command::Query(query) => query::run(query, &server()?, screen).await,
         Command::Labels(labels) => labels::run(labels, &server()?, screen).await,
         Command::Metrics(metrics) => metrics::run(metrics, &server()?, screen).await,
+        Command::ChildOfUp(child) => Err(up::leash::become_child(child)),
     }
 }
 

@@ -75,7 +75,7 @@ impl World {
             Command::Query(arguments) => query::run(arguments, &self.server, &mut screen).await,
             Command::Labels(arguments) => labels::run(arguments, &self.server, &mut screen).await,
             Command::Metrics(arguments) => metrics::run(arguments, &self.server, &mut screen).await,
-            Command::Up(_) => unreachable!("not asked here"),
+            Command::Up(_) | Command::ChildOfUp(_) => unreachable!("not asked here"),
         }
     }
 

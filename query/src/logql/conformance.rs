@@ -2,6 +2,7 @@
 //! Read by path, since the data have another licence; skipped, loudly, where they are not there.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -139,7 +140,7 @@ fn check(eval: &Value, answer: Result<MetricAnswer, String>) -> Result<(), Strin
 fn loki_scripts() {
     let path = data_dir("CONFORMANCE_DIR", "conformance").join("logql-vectors.json");
     let Ok(text) = std::fs::read_to_string(&path) else {
-        eprintln!("SKIPPED: {} not found", path.display());
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {} not found", path.display());
         return;
     };
     let data: Value = serde_json::from_str(&text).expect("valid JSON");

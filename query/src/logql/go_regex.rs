@@ -4,9 +4,7 @@
 //! no repetition is a brace; in a class `[`, `&&`, `--` and `~~` mean themselves; `\Q…\E` quotes.
 
 use regex::{Regex, RegexBuilder};
-
-/// Largest compiled expression, in bytes.
-const COMPILED_BYTES_MAX: usize = 4 << 20;
+use taffrail_model::limits::regex_bytes_max;
 
 /// Compiles an expression in Go's syntax.
 ///
@@ -19,7 +17,7 @@ pub(super) fn compile(pattern: &str, dot_newline: bool, anchored: bool) -> Resul
     }
     let compiled = RegexBuilder::new(&translated)
         .dot_matches_new_line(dot_newline)
-        .size_limit(COMPILED_BYTES_MAX)
+        .size_limit(regex_bytes_max(pattern))
         .build();
     compiled.map_err(|error| {
         // The engine explains itself over several lines; the reason is the last one.

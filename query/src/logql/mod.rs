@@ -26,7 +26,7 @@ mod template;
 pub mod units;
 
 pub use error::{ParseError, QueryError};
-pub use parse::{DEPTH_MAX, LogqlOptions, OPERATORS_MAX, REGEXES_MAX, parse, parse_selector};
+pub use parse::{DEPTH_MAX, LogqlOptions, OPERATORS_MAX, parse, parse_selector};
 
 #[cfg(test)]
 pub(crate) mod conformance;

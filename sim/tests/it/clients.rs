@@ -2,6 +2,7 @@
 //!
 //! The programs are fetched by `make test-tools`; where one is absent, its test says so loudly.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -18,7 +19,8 @@ fn tool(inside: &str, on_path: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&path).map(|p| p.join(on_path)).find(|p| p.is_file());
     if found.is_none() || on_path.is_empty() {
-        eprintln!("SKIPPED: {inside} not found; `make test-tools` fetches it");
+        let mut stderr = std::io::stderr();
+        let _ = writeln!(stderr, "SKIPPED: {inside} not found; `make test-tools` fetches it");
         return None;
     }
     found

@@ -1,6 +1,6 @@
 //! Folders of logs that a real kubelet and a real containerd have written.
 
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::discover::parse_pod_log_path;
@@ -45,7 +45,7 @@ fn logs_of_real_runtimes_are_understood() {
     for set in ["k120", "k136", "k136b", "k136static"] {
         let archive = root.join("kubernetes").join(set).join("varlog_pods.tar.gz");
         if !archive.exists() {
-            eprintln!("SKIPPED: {} not found", archive.display());
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {} not found", archive.display());
             continue;
         }
         for (path, content) in unpack(&archive) {

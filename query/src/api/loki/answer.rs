@@ -15,7 +15,11 @@ use crate::logql::labels::{Category, LineLabels};
 use crate::logql::log::LogLine;
 use crate::logql::metric::{MetricAnswer, MetricValue, Series, Steps};
 use crate::logql::units::format_float;
-use crate::source::ScanStats;
+use crate::source::{ScanStats, SourceError};
+
+/// Longest answer of lines, in bytes: it is held as a whole, since streams are sorted. With lines of
+/// [`taffrail_model::limits::LINE_BYTES_MAX`] a limit on their number is no limit on memory.
+pub(super) const LINES_BYTES_MAX: usize = 64 << 20;
 
 /// What a query cost, for `stats`.
 pub(super) struct Cost {
@@ -55,6 +59,7 @@ pub(super) fn push_object<'a>(
 /// only the stream's own, with the others beside each line (`categorize-labels`).
 pub(super) struct Streams {
     categorize: bool,
+    bytes: usize,
     /// JSON of the labels to JSON of the values: so they come out sorted.
     streams: BTreeMap<String, String>,
     count: usize,
@@ -62,16 +67,23 @@ pub(super) struct Streams {
 
 impl Streams {
     pub(super) fn new(categorize: bool) -> Self {
-        Self { categorize, streams: BTreeMap::new(), count: 0 }
+        Self { categorize, bytes: 0, streams: BTreeMap::new(), count: 0 }
     }
 
     pub(super) fn count(&self) -> usize {
         self.count
     }
 
-    pub(super) fn add(&mut self, line: &LogLine<'_>) {
+    /// Adds a line.
+    ///
+    /// # Errors
+    /// When the answer would be longer than [`LINES_BYTES_MAX`].
+    pub(super) fn add(&mut self, line: &LogLine<'_>) -> Result<(), SourceError> {
         let key = self.key(line.labels);
+        let key_bytes = key.len();
         let values = self.streams.entry(key).or_default();
+        // The labels of a stream stand once in the answer, but a new stream may come with each line.
+        let before = if values.is_empty() { 0 } else { key_bytes + values.len() };
         if !values.is_empty() {
             values.push(',');
         }
@@ -82,7 +94,15 @@ impl Streams {
             push_categories(values, line.labels);
         }
         values.push(']');
+        self.bytes += key_bytes + values.len() - before;
+        if self.bytes > LINES_BYTES_MAX {
+            return Err(SourceError::TooMuch(format!(
+                "the answer has more than {} MiB; ask for fewer lines or a shorter range",
+                LINES_BYTES_MAX >> 20
+            )));
+        }
         self.count += 1;
+        Ok(())
     }
 
     fn key(&self, labels: &LineLabels) -> String {

@@ -6,7 +6,10 @@
 //! `{"error":"…"}`.
 
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -17,7 +20,7 @@ use futures_util::StreamExt as _;
 use taffrail_kit::clock;
 use taffrail_model::Level;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::SendTimeoutError};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::logql::ast::Expr;
@@ -37,39 +40,69 @@ const CHUNK_BYTES: usize = 32 << 10;
 /// Chunks that wait for a slow client before the engine waits too.
 const CHUNKS_MAX: usize = 8;
 
-/// A response whose body comes from a channel.
-pub(super) fn streamed() -> (mpsc::Sender<Bytes>, Response) {
-    let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
-    let body =
-        Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>));
-    let headers = [(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-store")];
-    (sender, (headers, body).into_response())
-}
-
-/// The engine's end of such a channel. A client that takes nothing for too long is given up: a
-/// stalled connection must not hold a permit and a thread for ever.
-pub(super) struct Outlet {
-    sender: mpsc::Sender<Bytes>,
-    runtime: Handle,
+/// The sending end of such a body. A client that takes nothing for too long is given up: its body
+/// then ends with an error, so that what it has got does not look whole.
+#[derive(Clone)]
+pub(super) struct Sender {
+    chunks: mpsc::Sender<Bytes>,
+    given_up: Arc<AtomicBool>,
     patience: Duration,
 }
 
-impl Outlet {
-    /// For use on a blocking thread of the runtime that this is called in.
-    pub(super) fn new(sender: mpsc::Sender<Bytes>, patience: Duration) -> Self {
-        Self { sender, runtime: Handle::current(), patience }
-    }
-
+impl Sender {
     /// Sends a chunk; `Break` when nobody takes it.
-    pub(super) fn send(&self, chunk: impl Into<Bytes>) -> ControlFlow<()> {
+    pub(super) async fn send(&self, chunk: impl Into<Bytes>) -> ControlFlow<()> {
         let chunk = chunk.into();
         if chunk.is_empty() {
             return ControlFlow::Continue(());
         }
-        match self.runtime.block_on(self.sender.send_timeout(chunk, self.patience)) {
+        match self.chunks.send_timeout(chunk, self.patience).await {
             Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+            Err(error) => {
+                if matches!(error, SendTimeoutError::Timeout(_)) {
+                    self.given_up.store(true, Ordering::Release);
+                }
+                ControlFlow::Break(())
+            }
         }
+    }
+
+    /// Returns once the client has gone.
+    pub(super) async fn closed(&self) {
+        self.chunks.closed().await;
+    }
+}
+
+/// A response whose body comes from a channel.
+pub(super) fn streamed(patience: Duration) -> (Sender, Response) {
+    let (chunks, receiver) = mpsc::channel(CHUNKS_MAX);
+    let given_up = Arc::new(AtomicBool::new(false));
+    let stalled = given_up.clone();
+    // Asked when all chunks are sent.
+    let end = futures_util::stream::once(async move { stalled.load(Ordering::Acquire) })
+        .filter_map(|stalled| std::future::ready(stalled.then(|| Err(ErrorKind::TimedOut.into()))));
+    let body = ReceiverStream::new(receiver).map(Ok::<_, std::io::Error>).chain(end);
+    let headers = [(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-store")];
+    let response = (headers, Body::from_stream(body)).into_response();
+    (Sender { chunks, given_up, patience }, response)
+}
+
+/// The engine's end of such a channel: a stalled connection must not hold a permit and a thread for
+/// ever.
+pub(super) struct Outlet {
+    sender: Sender,
+    runtime: Handle,
+}
+
+impl Outlet {
+    /// For use on a blocking thread of the runtime that this is called in.
+    pub(super) fn new(sender: Sender) -> Self {
+        Self { sender, runtime: Handle::current() }
+    }
+
+    /// Sends a chunk; `Break` when nobody takes it.
+    pub(super) fn send(&self, chunk: impl Into<Bytes>) -> ControlFlow<()> {
+        self.runtime.block_on(self.sender.send(chunk))
     }
 }
 
@@ -124,13 +157,13 @@ pub(super) async fn query(
         interval: params.interval()?,
         cancel: Cancel::new(),
     };
-    let (sender, response) = streamed();
+    let (sender, response) = streamed(state.config.timeout);
     tokio::spawn(drive(state, plan, wanted, sender));
     Ok(response)
 }
 
 /// Runs the query on a blocking thread; stops it when its time is over or its client gone.
-async fn drive(state: ApiState, plan: LogPlan, wanted: LogParams, sender: mpsc::Sender<Bytes>) {
+async fn drive(state: ApiState, plan: LogPlan, wanted: LogParams, sender: Sender) {
     let deadline = tokio::time::sleep(state.config.timeout);
     tokio::pin!(deadline);
     let permit = tokio::select! {
@@ -142,7 +175,7 @@ async fn drive(state: ApiState, plan: LogPlan, wanted: LogParams, sender: mpsc::
         }
     };
     let (cancel, logs) = (wanted.cancel.clone(), state.logs);
-    let outlet = Outlet::new(sender.clone(), state.config.timeout);
+    let outlet = Outlet::new(sender.clone());
     let mut engine = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let mut text = String::new();

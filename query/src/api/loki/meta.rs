@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use taffrail_kit::clock;
+use taffrail_model::limits::{REGEXES_MAX, SELECTORS_MAX};
 use taffrail_model::{Labels, Matcher, TimeRange};
 
 use crate::logql::{LogqlOptions, parse, parse_selector};
@@ -31,6 +32,26 @@ pub(super) fn selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
         return Ok(Vec::new());
     }
     parse_selector(text).map_err(|error| ApiError::parse(&error, text))
+}
+
+/// Selectors of one request, within limits on all of them together.
+fn selectors(texts: &[&str]) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    if texts.len() > SELECTORS_MAX {
+        let count = texts.len();
+        return Err(ApiError::bad_request(format!("{count} selectors; at most {SELECTORS_MAX}")));
+    }
+    let mut selectors = Vec::with_capacity(texts.len());
+    let mut regexes = 0;
+    for text in texts {
+        let matchers = selector(text)?;
+        regexes += matchers.iter().filter(|matcher| matcher.is_regex()).count();
+        if regexes > REGEXES_MAX {
+            let message = format!("more than {REGEXES_MAX} regular expressions in the selectors");
+            return Err(ApiError::bad_request(message));
+        }
+        selectors.push(matchers);
+    }
+    Ok(selectors)
 }
 
 async fn streams(
@@ -90,10 +111,7 @@ pub(super) async fn series(
     params: Params,
 ) -> Result<Response, ApiError> {
     let range = params.metadata_range(clock::unix_nanos())?;
-    let mut selectors = Vec::new();
-    for text in params.all("match[]", "match") {
-        selectors.push(selector(text)?);
-    }
+    let mut selectors = selectors(&params.all("match[]", "match"))?;
     if selectors.is_empty() {
         selectors.push(Vec::new());
     }

@@ -124,10 +124,17 @@ async fn lines(
         let plan = LogPlan::new(&log)?;
         let mut streams = Streams::new(categorize);
         let params = LogParams { cancel, ..wanted };
-        let stats = run_log(&*logs, &plan, &params, &mut |line| {
-            streams.add(&line);
-            ControlFlow::Continue(())
+        let mut full = None;
+        let stats = run_log(&*logs, &plan, &params, &mut |line| match streams.add(&line) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                full = Some(error);
+                ControlFlow::Break(())
+            }
         })?;
+        if let Some(error) = full {
+            return Err(error.into());
+        }
         Ok::<_, crate::logql::QueryError>((streams, stats))
     })
     .await??;

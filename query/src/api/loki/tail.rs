@@ -9,13 +9,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
 use taffrail_kit::clock;
 use taffrail_model::{Labels, Nanos, StreamEntries, TimeRange};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Semaphore, broadcast, mpsc};
+use tokio::sync::{Semaphore, broadcast};
 use tokio::time::Instant;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -26,7 +25,7 @@ use crate::source::{Cancel, Direction, LogRow, LogScan, LogSource, SourceError};
 
 use super::super::ApiState;
 use super::error::ApiError;
-use super::lines::{Outlet, error_object, log_plan, push_line, streamed};
+use super::lines::{Outlet, Sender, error_object, log_plan, push_line, streamed};
 use super::params::Params;
 
 /// Tails at one time; each holds a subscription.
@@ -51,7 +50,7 @@ pub(super) async fn tail(
         ApiError::too_many(format!("{TAILS_MAX} tails are open already; try again later"))
     })?;
     let live = state.logs.subscribe();
-    let (sender, response) = streamed();
+    let (sender, response) = streamed(state.config.timeout);
     tokio::spawn(async move {
         let _permit = permit;
         let seen = match start {
@@ -64,7 +63,7 @@ pub(super) async fn tail(
                 }
             },
         };
-        follow(&plan, live, seen, &sender, state.config.timeout).await;
+        follow(&plan, live, seen, &sender).await;
     });
     Ok(response)
 }
@@ -106,14 +105,14 @@ async fn history(
     state: &ApiState,
     plan: Arc<LogPlan>,
     start: Nanos,
-    sender: &mpsc::Sender<Bytes>,
+    sender: &Sender,
 ) -> Result<Seen, ApiError> {
     let Ok(permit) = state.permits.clone().acquire_owned().await else {
         return Ok(Seen::default());
     };
     let cancel = Cancel::new();
     let (logs, stop) = (state.logs.clone(), cancel.clone());
-    let outlet = Outlet::new(sender.clone(), state.config.timeout);
+    let outlet = Outlet::new(sender.clone());
     let mut engine = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         read_history(&*logs, &plan, start, stop, &outlet)
@@ -149,6 +148,7 @@ fn read_history(
     let mut labels = LineLabels::new();
     let mut text = String::new();
     let mut lines = 0;
+    let mut taken = ControlFlow::Continue(());
     logs.scan(&scan, &mut |stream, row| {
         lines += 1;
         if lines > HISTORY_LINES_MAX {
@@ -161,24 +161,31 @@ fn read_history(
         if text.len() < CHUNK_BYTES {
             return ControlFlow::Continue(());
         }
-        outlet.send(std::mem::take(&mut text))
+        taken = outlet.send(std::mem::take(&mut text));
+        taken
     })?;
+    if taken.is_break() {
+        // Live lines after half a history would look like all of it.
+        return Err(SourceError::Cancelled("the client took nothing for too long".into()));
+    }
     if lines > HISTORY_LINES_MAX {
         return Err(SourceError::TooMuch(format!(
             "history has more than {HISTORY_LINES_MAX} lines; tail from a later start"
         )));
     }
-    // A client that is gone is noticed by the caller.
-    let _ = outlet.send(text);
-    Ok(seen)
+    match outlet.send(text) {
+        ControlFlow::Continue(()) => Ok(seen),
+        ControlFlow::Break(()) => {
+            Err(SourceError::Cancelled("the client took nothing for too long".into()))
+        }
+    }
 }
 
 async fn follow(
     plan: &LogPlan,
     mut live: broadcast::Receiver<Arc<Vec<StreamEntries>>>,
     mut seen: Seen,
-    sender: &mpsc::Sender<Bytes>,
-    patience: Duration,
+    sender: &Sender,
 ) {
     let forget_at = Instant::now() + OVERLAP;
     let mut labels = LineLabels::new();
@@ -198,7 +205,7 @@ async fn follow(
                     tokio::task::yield_now().await;
                     push_stream(&mut text, plan, stream, &mut seen, &mut labels);
                     if text.len() >= CHUNK_BYTES
-                        && !send(sender, std::mem::take(&mut text), patience).await
+                        && sender.send(std::mem::take(&mut text)).await.is_break()
                     {
                         return;
                     }
@@ -208,15 +215,10 @@ async fn follow(
             Err(RecvError::Lagged(missed)) => format!("{{\"lagged\":{missed}}}\n"),
             Err(RecvError::Closed) => return,
         };
-        if !text.is_empty() && !send(sender, text, patience).await {
+        if sender.send(text).await.is_break() {
             return;
         }
     }
-}
-
-/// Whether the client has taken the text within `patience`.
-async fn send(sender: &mpsc::Sender<Bytes>, text: String, patience: Duration) -> bool {
-    sender.send_timeout(text.into(), patience).await.is_ok()
 }
 
 /// Appends the lines of a stream that the query lets through and history has not shown.

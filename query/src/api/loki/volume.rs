@@ -24,6 +24,9 @@ use super::params::Params;
 /// Most series of an answer.
 const SERIES_MAX: usize = 5000;
 
+/// Most labels that volumes may be asked by.
+const TARGETS_MAX: usize = 100;
+
 /// What is asked.
 struct Wanted {
     matchers: Vec<Matcher>,
@@ -39,14 +42,20 @@ struct Wanted {
 impl Wanted {
     fn new(params: &Params, ranged: bool) -> Result<Self, ApiError> {
         let range = params.range(clock::unix_nanos())?;
-        let step = if ranged { params.step(range)? } else { range.end - range.start };
+        let step = if ranged { params.step(range)? } else { range.end.saturating_sub(range.start) };
         let mut matchers = selector(params.query())?;
         let targets: Vec<String> = params
             .get("targetLabels")
             .map(|names| names.split(',').map(|name| name.trim().to_owned()).collect())
             .unwrap_or_default();
+        if targets.len() > TARGETS_MAX {
+            let count = targets.len();
+            return Err(ApiError::bad_request(format!(
+                "{count} targetLabels; at most {TARGETS_MAX}"
+            )));
+        }
         for name in &targets {
-            let there = Matcher::new(name, MatchOp::Regex, ".+", false);
+            let there = Matcher::new(name, MatchOp::NotEqual, "", false);
             matchers.push(there.map_err(|error| ApiError::bad_request(error.to_string()))?);
         }
         let by_name = match params.get("aggregateBy") {
@@ -137,12 +146,12 @@ impl Wanted {
 
     /// The stamp of a bucket: its last millisecond, or the end of the range.
     fn stamp(&self, bucket: usize) -> Value {
-        let index = i64::try_from(bucket + 1).unwrap_or(i64::MAX);
-        let end = self.range.start.saturating_add(self.step.saturating_mul(index));
-        if end >= self.range.end {
-            return seconds(self.range.end);
+        // Wider than a time: the range may begin at the first time that there is.
+        let end = i128::from(self.range.start) + i128::from(self.step) * (bucket as i128 + 1);
+        match Nanos::try_from(end) {
+            Ok(end) if end < self.range.end => seconds(end.saturating_sub(1_000_000)),
+            _ => seconds(self.range.end),
         }
-        seconds(end - 1_000_000)
     }
 }
 

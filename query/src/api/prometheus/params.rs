@@ -3,6 +3,7 @@
 use axum::extract::{Form, FromRequest, Query as UrlQuery, Request};
 use axum::http::{Method, header};
 use taffrail_model::Matcher;
+use taffrail_model::limits::{REGEXES_MAX, SELECTORS_MAX};
 use taffrail_model::time::{NANOS_PER_MILLI, parse_rfc3339};
 
 use super::error::ApiError;
@@ -16,9 +17,6 @@ pub(super) const ALL_TIME: (i64, i64) = (-9_000_000_000_000_000, 9_000_000_000_0
 
 /// The content type of a POST whose body holds parameters.
 const FORM: &str = "application/x-www-form-urlencoded";
-
-/// Most `match[]` of one request.
-const SELECTORS_MAX: usize = 100;
 
 /// Names and values in the order of the request.
 #[derive(Debug)]
@@ -110,16 +108,21 @@ impl Params {
 
     /// All `match[]` selectors.
     pub(super) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
-        let texts = self.0.iter().filter(|(name, _)| name == "match[]");
-        let selectors: Vec<Vec<Matcher>> = texts
-            .map(|(_, text)| {
-                parse_selector(text)
-                    .map_err(|error| ApiError::parameter("match[]", &error.to_string()))
-            })
-            .collect::<Result<_, _>>()?;
-        if selectors.len() > SELECTORS_MAX {
-            let message = format!("{} selectors; at most {SELECTORS_MAX}", selectors.len());
-            return Err(ApiError::parameter("match[]", &message));
+        let texts = || self.0.iter().filter(|(name, _)| name == "match[]");
+        let bad = |problem: &str| ApiError::parameter("match[]", problem);
+        let count = texts().count();
+        if count > SELECTORS_MAX {
+            return Err(bad(&format!("{count} selectors; at most {SELECTORS_MAX}")));
+        }
+        let mut selectors = Vec::with_capacity(count);
+        let mut regexes = 0;
+        for (_, text) in texts() {
+            let matchers = parse_selector(text).map_err(|error| bad(&error.to_string()))?;
+            regexes += matchers.iter().filter(|matcher| matcher.is_regex()).count();
+            if regexes > REGEXES_MAX {
+                return Err(bad(&format!("more than {REGEXES_MAX} regular expressions")));
+            }
+            selectors.push(matchers);
         }
         Ok(selectors)
     }

@@ -191,6 +191,19 @@ async fn discovery() {
     assert_eq!(body["data"]["application"], "Taffrail");
 }
 
+#[tokio::test]
+async fn selectors_of_a_request_are_limited_together() {
+    for (count, selector, wanted) in [
+        (101, "up", "101 selectors; at most 100"),
+        (65, "up{a=~%22b%22}", "more than 64 regular expressions"),
+    ] {
+        let path = format!("/api/v1/labels?{}", format!("match[]={selector}&").repeat(count));
+        let (status, body) = get(&path).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(body["error"].as_str().is_some_and(|text| text.ends_with(wanted)), "{body}");
+    }
+}
+
 /// A store that answers only when it is told to stop.
 struct Stuck;
 

@@ -14,6 +14,7 @@ use taffrail_kit::http::Client;
 use tokio::process::{Child as Process, Command};
 
 use super::super::Error;
+use super::leash;
 
 /// How many of the last lines of a log are shown.
 const TAIL_LINES: usize = 12;
@@ -23,6 +24,24 @@ const TAIL_BYTES: u64 = 16 * 1024;
 const LOG_BYTES_MAX: u64 = 16 << 20;
 /// How often a program is asked whether it is ready.
 const READY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Where the programs are that `up` starts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Programs<'a> {
+    /// Their folder.
+    pub(super) folder: &'a Path,
+    /// This program, through which they are started so that they end with it; see [`leash`].
+    pub(super) leash: Option<&'a Path>,
+}
+
+impl Programs<'_> {
+    fn command(&self, program: &Path) -> Command {
+        let Some(own) = self.leash else { return Command::new(program) };
+        let mut command = Command::new(own);
+        command.arg(leash::NAME).arg(std::process::id().to_string()).arg(program);
+        command
+    }
+}
 
 /// A running program.
 #[derive(Debug)]
@@ -35,16 +54,16 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts `folder/name`, with its output appended to `log`.
+    /// Starts the program of that name, with its output appended to `log`.
     pub(super) fn start(
-        folder: &Path,
+        programs: Programs<'_>,
         name: &'static str,
         arguments: &[OsString],
         log: &Path,
     ) -> Result<Self, Error> {
-        let program = folder.join(name);
+        let program = programs.folder.join(name);
         if !program.is_file() {
-            return Err(Error::Missing { name, folder: folder.to_owned() });
+            return Err(Error::Missing { name, folder: programs.folder.to_owned() });
         }
         let file = |source| Error::File { path: log.to_owned(), source };
         if let Some(parent) = log.parent() {
@@ -56,7 +75,8 @@ impl Child {
         let output = OpenOptions::new().create(true).append(true).open(log).map_err(file)?;
         let errors = output.try_clone().map_err(file)?;
         let log_start = output.metadata().map_err(file)?.len();
-        let process = Command::new(&program)
+        let process = programs
+            .command(&program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(output)
@@ -159,7 +179,8 @@ mod tests {
         let program = folder.join(NAME);
         fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        Child::start(folder, NAME, &["--flag".into()], &folder.join("logs/child.log")).unwrap()
+        let log = folder.join("logs/child.log");
+        Child::start(Programs { folder, leash: None }, NAME, &["--flag".into()], &log).unwrap()
     }
 
     #[tokio::test]
@@ -237,7 +258,8 @@ mod tests {
     #[test]
     fn a_missing_program_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let error = Child::start(folder.path(), NAME, &[], &folder.path().join("log")).unwrap_err();
+        let programs = Programs { folder: folder.path(), leash: None };
+        let error = Child::start(programs, NAME, &[], &folder.path().join("log")).unwrap_err();
         assert!(error.to_string().contains("taffrail-collector is not beside"), "{error}");
     }
 }

@@ -4,6 +4,7 @@
 
 mod child;
 mod guide;
+pub(super) mod leash;
 mod ports;
 
 use std::ffi::OsString;
@@ -16,7 +17,7 @@ use taffrail_query::demo::{self, Demo};
 use super::Error;
 use super::screen::Screen;
 use super::server::Server;
-use child::Child;
+use child::{Child, Programs};
 use ports::{Ports, Wanted};
 
 /// How long a program may take to become ready; a collector replays its journal first.
@@ -70,15 +71,16 @@ struct Running {
 /// Starts everything, says where it is, and waits for Ctrl-C.
 pub(super) async fn run(arguments: &Arguments, screen: &mut Screen) -> Result<(), Error> {
     let own = std::env::current_exe().map_err(Error::Start)?;
-    let programs = own.parent().map_or_else(PathBuf::new, Path::to_owned);
+    let folder = own.parent().unwrap_or_else(|| Path::new(""));
+    let programs = Programs { folder, leash: Some(&own) };
     let asked = async { signalled().await.map(|_| ()).map_err(Error::Start) };
-    run_until(arguments, &programs, asked, screen).await
+    run_until(arguments, programs, asked, screen).await
 }
 
 /// The same with the programs of a folder, until `asked` to end.
 async fn run_until(
     arguments: &Arguments,
-    programs: &Path,
+    programs: Programs<'_>,
     asked: impl Future<Output = Result<(), Error>>,
     screen: &mut Screen,
 ) -> Result<(), Error> {
@@ -107,7 +109,7 @@ async fn second_signal() {
 /// Returns why it cannot go on.
 async fn start_and_watch(
     arguments: &Arguments,
-    programs: &Path,
+    programs: Programs<'_>,
     screen: &mut Screen,
     running: &mut Running,
 ) -> Error {
@@ -119,7 +121,7 @@ async fn start_and_watch(
 
 async fn start(
     arguments: &Arguments,
-    programs: &Path,
+    programs: Programs<'_>,
     screen: &mut Screen,
     running: &mut Running,
 ) -> Result<(), Error> {
@@ -170,7 +172,7 @@ fn no_pods() -> String {
 impl Running {
     async fn start_collector(
         &mut self,
-        programs: &Path,
+        programs: Programs<'_>,
         ports: &Ports,
         data: &Path,
     ) -> Result<(), Error> {
@@ -211,7 +213,7 @@ impl Running {
 
     async fn start_agent(
         &mut self,
-        programs: &Path,
+        programs: Programs<'_>,
         ports: &Ports,
         data: &Path,
         pods: &[OsString],
@@ -326,6 +328,10 @@ mod tests {
         folder
     }
 
+    fn scripts(folder: &tempfile::TempDir) -> Programs<'_> {
+        Programs { folder: folder.path(), leash: None }
+    }
+
     fn stand_in_script() -> String {
         let own = std::env::current_exe().unwrap();
         let own = own.display();
@@ -352,7 +358,7 @@ mod tests {
         let (written, (ask, asked)) = (Written::default(), tokio::sync::oneshot::channel());
         let mut screen = written.screen(Format::Default, false);
         let asked = async { asked.await.map_err(|_| Error::Answer("never asked".into())) };
-        let up = run_until(&arguments, programs.path(), asked, &mut screen);
+        let up = run_until(&arguments, scripts(&programs), asked, &mut screen);
         let watch = async {
             while !written.text().contains("Try in another terminal") {
                 tokio::task::yield_now().await;
@@ -374,7 +380,7 @@ mod tests {
         let mut screen = Written::default().screen(Format::Default, false);
         let never = std::future::pending();
         let ended =
-            run_until(&arguments(programs.path()), programs.path(), never, &mut screen).await;
+            run_until(&arguments(programs.path()), scripts(&programs), never, &mut screen).await;
         let text = ended.unwrap_err().to_string();
         assert!(text.contains("taffrail-collector ended (exit status: 1)"), "{text}");
         assert!(text.ends_with("  the data folder is locked"), "{text}");
@@ -387,7 +393,7 @@ mod tests {
         let arguments = arguments(programs.path());
         let mut screen = Written::default().screen(Format::Default, false);
         let never = std::future::pending();
-        let ended = run_until(&arguments, programs.path(), never, &mut screen).await;
+        let ended = run_until(&arguments, scripts(&programs), never, &mut screen).await;
         assert!(ended.unwrap_err().to_string().contains("taffrail-agent ended (exit status: 4)"));
         let order = fs::read_to_string(arguments.data_dir.join("order")).unwrap();
         assert_eq!(order, "collector\n");

@@ -38,17 +38,17 @@ impl Ports {
     /// Finds free ports. One that was asked for must be free, and so must the default of the query
     /// API, where all commands look; the others move when they are taken.
     pub(super) fn find(wanted: &Wanted<'_>) -> Result<Self, Error> {
+        let mut held = Held::default();
+        let http = held.exact("--http", wanted.http.unwrap_or(HTTP))?;
+        let mut other = |flag, wanted: Option<&str>, default| match wanted {
+            Some(addr) => held.exact(flag, addr),
+            None => held.any(flag, default),
+        };
         Ok(Self {
-            http: exact("--http", wanted.http.unwrap_or(HTTP))?,
-            otlp_grpc: match wanted.otlp_grpc {
-                Some(addr) => exact("--otlp-grpc", addr)?,
-                None => any("--otlp-grpc", OTLP_GRPC)?,
-            },
-            autoscale: match wanted.autoscale {
-                Some(addr) => exact("--autoscale-https", addr)?,
-                None => any("--autoscale-https", AUTOSCALE)?,
-            },
-            agent: any("--http", AGENT)?,
+            http,
+            otlp_grpc: other("--otlp-grpc", wanted.otlp_grpc, OTLP_GRPC)?,
+            autoscale: other("--autoscale-https", wanted.autoscale, AUTOSCALE)?,
+            agent: other("--http", None, AGENT)?,
         })
     }
 
@@ -69,22 +69,31 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-fn exact(flag: &'static str, text: &str) -> Result<SocketAddr, Error> {
-    let reason = || format!("expected an address such as {HTTP}, found {text:?}");
-    let addr = units::addr(text).ok_or_else(|| Error::Argument { flag, reason: reason() })?;
-    free(addr).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => Error::PortInUse { flag, addr },
-        _ => Error::Argument { flag, reason: format!("{addr}: {error}") },
-    })
-}
+/// The addresses that were found so far, bound until all are known: none is given twice.
+#[derive(Default)]
+struct Held(Vec<TcpListener>);
 
-fn any(flag: &'static str, default: &str) -> Result<SocketAddr, Error> {
-    exact(flag, default).or_else(|_| exact(flag, "127.0.0.1:0"))
-}
+impl Held {
+    fn exact(&mut self, flag: &'static str, text: &str) -> Result<SocketAddr, Error> {
+        let reason = || format!("expected an address such as {HTTP}, found {text:?}");
+        let addr = units::addr(text).ok_or_else(|| Error::Argument { flag, reason: reason() })?;
+        self.bind(addr).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => Error::PortInUse { flag, addr },
+            _ => Error::Argument { flag, reason: format!("{addr}: {error}") },
+        })
+    }
 
-/// Binds and lets go again; with port 0 the system chooses.
-fn free(addr: SocketAddr) -> std::io::Result<SocketAddr> {
-    TcpListener::bind(addr)?.local_addr()
+    fn any(&mut self, flag: &'static str, default: &str) -> Result<SocketAddr, Error> {
+        self.exact(flag, default).or_else(|_| self.exact(flag, "127.0.0.1:0"))
+    }
+
+    /// With port 0 the system chooses.
+    fn bind(&mut self, addr: SocketAddr) -> std::io::Result<SocketAddr> {
+        let listener = TcpListener::bind(addr)?;
+        let addr = listener.local_addr()?;
+        self.0.push(listener);
+        Ok(addr)
+    }
 }
 
 #[cfg(test)]
@@ -100,10 +109,22 @@ mod tests {
         assert!(matches!(error, Error::PortInUse { flag: "--http", .. }));
         assert!(error.to_string().contains(&addr), "{error}");
         // A default that is taken moves.
-        assert_ne!(any("--otlp-grpc", &addr).unwrap(), taken.local_addr().unwrap());
-        assert!(
-            exact("--http", "nowhere").unwrap_err().to_string().contains("expected an address")
-        );
+        assert_ne!(Held::default().any("--otlp-grpc", &addr).unwrap(), taken.local_addr().unwrap());
+        let nowhere = Held::default().exact("--http", "nowhere").unwrap_err().to_string();
+        assert!(nowhere.contains("expected an address"), "{nowhere}");
+    }
+
+    #[test]
+    fn no_address_is_given_twice() {
+        // A port of a default that was asked for under another flag: the default moves.
+        let mut held = Held::default();
+        let first = held.exact("--http", "127.0.0.1:0").unwrap();
+        assert_ne!(held.any("--otlp-grpc", &first.to_string()).unwrap(), first);
+        drop(held);
+        let twice = first.to_string();
+        let wanted = Wanted { http: Some(&twice), otlp_grpc: Some(&twice), ..Wanted::default() };
+        let error = Ports::find(&wanted).unwrap_err();
+        assert!(matches!(error, Error::PortInUse { flag: "--otlp-grpc", .. }), "{error}");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 mod log;
 mod metric;
 
-use taffrail_model::limits::QUERY_BYTES_MAX;
+use taffrail_model::limits::{QUERY_BYTES_MAX, REGEXES_MAX};
 use taffrail_model::{MatchOp, Matcher};
 
 use super::ast::{Expr, LogExpr, MetricExpr};
@@ -20,9 +20,6 @@ pub const DEPTH_MAX: usize = 64;
 
 /// How many binary operators a query may have.
 pub const OPERATORS_MAX: usize = 256;
-
-/// How many regular expressions a query may have: each may take megabytes once compiled.
-pub const REGEXES_MAX: usize = 64;
 
 /// What is allowed beyond Loki's LogQL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -26,7 +26,7 @@ const DEPTH_MAX: usize = 128;
 /// Highest tree: nesting and chains of operators together.
 const HEIGHT_MAX: usize = 160;
 
-/// Most matchers of one query: a compiled regular expression may take megabytes.
+/// Most matchers of one query.
 const MATCHERS_MAX: usize = 200;
 
 /// Reads a query.
@@ -61,8 +61,15 @@ fn parse_checked(text: &str) -> Result<Expr, ParseError> {
         return Err(ParseError::new(0, message));
     }
     let tokens = lex::tokens(text)?;
-    let mut parser =
-        Parser { tokens, next: 0, depth: 0, data_labels: false, matchers: 0, span_operators: 0 };
+    let mut parser = Parser {
+        tokens,
+        next: 0,
+        depth: 0,
+        data_labels: false,
+        matchers: 0,
+        regexes: 0,
+        span_operators: 0,
+    };
     if *parser.peek() == Token::End {
         return Err(ParseError::new(0, "no expression found in input"));
     }
@@ -84,6 +91,8 @@ struct Parser {
     data_labels: bool,
     /// Matchers so far.
     matchers: usize,
+    /// Regular expressions among them.
+    regexes: usize,
     /// Operators in durations so far.
     span_operators: usize,
 }

@@ -2,6 +2,7 @@
 //! `@`.
 
 use taffrail_model::labels::is_valid_name;
+use taffrail_model::limits::REGEXES_MAX;
 use taffrail_model::sample::METRIC_NAME;
 use taffrail_model::{MatchOp, Matcher};
 
@@ -72,6 +73,11 @@ impl Parser {
             _ => return Err(self.unexpected("in label matching, expected label matching operator")),
         };
         self.advance();
+        self.regexes += usize::from(matches!(op, MatchOp::Regex | MatchOp::NotRegex));
+        if self.regexes > REGEXES_MAX {
+            let message = format!("the query has more than {REGEXES_MAX} regular expressions");
+            return Err(ParseError::new(at, message));
+        }
         let Token::Text(value) = self.peek().clone() else {
             return Err(self.unexpected("in label matching, expected string"));
         };

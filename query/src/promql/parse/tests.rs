@@ -66,10 +66,12 @@ fn nesting_is_bounded() {
         format!("a[{}1]", "1+".repeat(20_000)),
         format!("a{}", "[1m:1m]".repeat(10_000)),
         format!("a{{{}}}", "b=~'(x{1000}){10}',".repeat(1000)),
+        format!("a{{{}}}", "b=~'x',".repeat(65)),
     ];
     for text in deep {
         parse(&text).expect_err("too deep");
     }
+    parse(&format!("a{{{}}}", "b=~'x',".repeat(64))).expect("64 expressions are fine");
     parse(&("a or ".repeat(100) + "a")).expect("a long chain is fine");
 }
 

@@ -350,7 +350,17 @@ async fn a_client_that_takes_nothing_is_given_up() {
         let stalled = api.clone().oneshot(request).await.expect("a router never fails");
         let ended = tokio::time::timeout(Duration::from_secs(20), scans.recv()).await;
         assert_eq!(ended, Ok(Some(())), "{path}");
-        drop(stalled);
+        // What it takes after all must not look whole.
+        let mut body = stalled.into_body().into_data_stream();
+        let read_to_end = async {
+            let mut last = None;
+            while let Some(chunk) = body.next().await {
+                last = Some(chunk);
+            }
+            last
+        };
+        let last = tokio::time::timeout(Duration::from_secs(20), read_to_end).await;
+        assert!(matches!(last, Ok(Some(Err(_)))), "{path} ends as if it were whole");
     }
 }
 
@@ -365,4 +375,67 @@ async fn a_query_ends_at_its_deadline() {
     let (status, body) = get(&api, "/api/v1/logs/query", &[query]).await;
     assert_eq!(status, StatusCode::OK);
     assert!(body.starts_with("{\"error\":\"the query was cancelled"), "{body}");
+}
+
+#[tokio::test]
+async fn a_long_answer_is_refused_before_it_fills_the_memory() {
+    use crate::api::loki::answer::LINES_BYTES_MAX;
+    let long = "x".repeat(taffrail_model::limits::LINE_BYTES_MAX);
+    let lines = i64::try_from(LINES_BYTES_MAX / long.len() + 1).expect("few");
+    let entries = (1..=lines).map(|ts| entry(ts, &long, Level::Info)).collect();
+    let api = api(Arc::new(VecSource::with(vec![batch("web", entries)])));
+    let params = |limit| {
+        let range = [("start", "00000000000"), ("end", "00000001000")];
+        [&[("query", "{app=\"web\"}"), ("limit", limit)], &range[..]].concat()
+    };
+    let (status, body) = get(&api, "/loki/api/v1/query_range", &params("1000")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(body.starts_with("the answer has more than 64 MiB"), "{body}");
+    let (status, _) = get(&api, "/loki/api/v1/query_range", &params("10")).await;
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn selectors_of_a_request_are_limited_together() {
+    let api = api(small());
+    let many = |count, text: &'static str| vec![("match[]", text); count];
+    for (params, wanted) in [
+        (many(101, "{app=\"web\"}"), "101 selectors; at most 100"),
+        (many(65, "{app=~\"w.b\"}"), "more than 64 regular expressions"),
+    ] {
+        let (status, body) = get(&api, "/loki/api/v1/series", &params).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(body.starts_with(wanted), "{body}");
+    }
+    let (status, _) = get(&api, "/loki/api/v1/series", &many(64, "{app=~\"w.b\"}")).await;
+    assert_eq!(status, StatusCode::OK);
+    let targets = vec!["a"; 101].join(",");
+    let params = [("query", "{app=\"web\"}"), ("targetLabels", targets.as_str())];
+    let (status, body) = get(&api, "/loki/api/v1/index/volume", &params).await;
+    assert_eq!((status, body.as_str()), (StatusCode::BAD_REQUEST, "101 targetLabels; at most 100"));
+}
+
+#[tokio::test]
+async fn volumes_of_all_time() {
+    let first = i64::MIN.to_string();
+    let last = i64::MAX.to_string();
+    let params = [
+        ("query", "{app=\"web\"}"),
+        ("start", first.as_str()),
+        ("end", last.as_str()),
+        ("step", "3e9"),
+    ];
+    let source = VecSource::with(vec![batch(
+        "web",
+        vec![entry(-1, "ab", Level::Info), entry(i64::MAX - 1, "abc", Level::Info)],
+    )]);
+    let api = api(Arc::new(source));
+    let (_, total) = get(&api, "/loki/api/v1/index/volume", &params).await;
+    assert!(total.contains("\"value\":[9223372036.854,\"5\"]"), "{total}");
+    let (_, ranged) = get(&api, "/loki/api/v1/index/volume_range", &params).await;
+    let ranged: Value = serde_json::from_str(&ranged).expect("JSON");
+    let values = ranged["data"]["result"][0]["values"].as_array().expect("points").clone();
+    assert_eq!(values.len(), 2);
+    assert_eq!((&values[0][1], &values[1][1]), (&"2".into(), &"3".into()));
+    assert_eq!(values[1][0], 9_223_372_036.854);
 }

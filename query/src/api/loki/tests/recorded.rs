@@ -1,6 +1,7 @@
 //! Recorded exchanges of a real Loki, read by path; skipped, loudly, where they are not at hand.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -160,7 +161,7 @@ async fn recorded_exchanges() {
     let dir = crate::logql::conformance::data_dir("FIXTURES_DIR", "fixtures");
     let path = dir.join("loki-http-golden.json");
     let Ok(text) = std::fs::read_to_string(&path) else {
-        eprintln!("SKIPPED: {} not found", path.display());
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {} not found", path.display());
         return;
     };
     let data: Value = serde_json::from_str(&text).expect("valid JSON");
