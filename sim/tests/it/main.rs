@@ -3,9 +3,11 @@
 //! - `exactly_once`: container logs, real rotation, SIGKILL of agent and collector, every line once.
 //! - `clients`: clients that others wrote: the OpenTelemetry SDK for Python, Prometheus.
 //! - `refusals`: what the binaries say when they cannot start.
+//! - `docs`: pages made from the code.
 //! - `workspace`: who may depend on whom.
 
 mod clients;
+mod docs;
 mod exactly_once;
 mod refusals;
 mod stack;
