@@ -13,6 +13,7 @@
 //! flow: no new requests, open ones answered, stores written.
 
 pub mod autoscale;
+mod checked;
 pub mod config;
 mod connections;
 pub mod ingest;
