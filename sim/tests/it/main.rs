@@ -2,6 +2,7 @@
 //!
 //! - `exactly_once`: container logs, real rotation, SIGKILL of agent and collector, every line once.
 //! - `clients`: clients that others wrote: the OpenTelemetry SDK for Python, Prometheus.
+//! - `metrics`: an app's metric, from its page to PromQL and the autoscaler.
 //! - `refusals`: what the binaries say when they cannot start.
 //! - `docs`: pages made from the code.
 //! - `workspace`: who may depend on whom.
@@ -9,6 +10,7 @@
 mod clients;
 mod docs;
 mod exactly_once;
+mod metrics;
 mod refusals;
 mod stack;
 mod workspace;
