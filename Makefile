@@ -40,18 +40,22 @@ clippy: ## Lints, warnings are errors
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 .PHONY: deny
-deny: ## Licences, sources and bans of dependencies (installs cargo-deny if it is missing)
-	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny@0.20.2 --locked \
-	  --config profile.release.opt-level=0 --config profile.release.lto=false
+deny: cargo-deny ## Licences, sources and bans of dependencies (installs cargo-deny if it is missing)
 	cargo-deny --workspace check licenses bans sources
 
+.PHONY: cargo-deny
+cargo-deny:
+	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny@0.20.2 --locked \
+	  --config profile.release.opt-level=0 --config profile.release.lto=false
+
 .PHONY: advisories
-advisories: ## Security advisories of dependencies (needs the RustSec database from the network)
+advisories: cargo-deny ## Security advisories of dependencies (needs the RustSec database from the network)
 	cargo-deny --workspace check advisories
 
 .PHONY: docs
 docs: ## API documentation, warnings are errors
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+	# Links to private items are good here: they are documented too.
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items
 
 .PHONY: bench
 bench: ## Agent and collector over a generated corpus: MB per CPU second, memory, disk

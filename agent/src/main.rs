@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use taffrail_agent::Agent;
 use taffrail_agent::config::{Config, SCHEMA, Surroundings};
 use taffrail_kit::config::{Settings, Stop};
-use taffrail_kit::{shutdown, telemetry};
+use taffrail_kit::{panics, shutdown, telemetry};
 
 fn main() -> ExitCode {
+    panics::abort_on_panic();
     let settings = match SCHEMA.load() {
         Ok(settings) => settings,
         Err(stop) => return stop.report(),

@@ -1,5 +1,5 @@
 //! The keeper: doors ([`ingest`]), durability ([`wal`]), two stores ([`logs`], [`metrics`]), the
-//! autoscaling API ([`autoscale`]), and the ports that join them ([`server`]).
+//! autoscaling API ([`mod@autoscale`]), and the ports that join them ([`server`]).
 //!
 //! ```text
 //! HTTP  ─┐                  ┌─ wal/logs    ─> logs    ─┐
@@ -13,6 +13,7 @@
 //! flow: no new requests, open ones answered, stores written.
 
 pub mod autoscale;
+mod checked;
 pub mod config;
 mod connections;
 pub mod ingest;

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use taffrail_collector::Collector;
 use taffrail_collector::config::{Config, SCHEMA};
 use taffrail_kit::config::{Settings, Stop};
-use taffrail_kit::{shutdown, telemetry};
+use taffrail_kit::{panics, shutdown, telemetry};
 
 fn main() -> ExitCode {
+    panics::abort_on_panic();
     let settings = match SCHEMA.load() {
         Ok(settings) => settings,
         Err(stop) => return stop.report(),

@@ -13,7 +13,7 @@ use taffrail_model::labels::sanitize_name;
 use taffrail_model::wire::{AGENT_SCOPE, BEGIN, CHECK, END, ORIGIN, SOURCE};
 use taffrail_model::{Labels, Level, LogEntry, Nanos, SourceRange, StreamEntries};
 
-use super::any_value::{hex, text_of};
+use super::any_value::{hex, into_text};
 use super::batch::{LogPart, check_limits, sort_metadata};
 use super::level::detect_level;
 use super::refusal::Refusal;
@@ -92,12 +92,12 @@ fn agent(mut logs: ResourceLogs, received: Nanos) -> Result<LogPart, Refusal> {
     let labels = attributes
         .into_iter()
         .filter(|a| !a.key.starts_with("taffrail.") && !a.key.starts_with("log."))
-        .map(|a| (a.key, text_of(a.value)));
+        .map(|a| (a.key, into_text(a.value)));
     let labels = Labels::from_pairs(labels);
     let records = logs.scope_logs.into_iter().flat_map(|scope| scope.log_records);
     let entries = records.map(|record| {
         let mut metadata: Metadata =
-            record.attributes.into_iter().map(|a| (a.key, text_of(a.value))).collect();
+            record.attributes.into_iter().map(|a| (a.key, into_text(a.value))).collect();
         sort_metadata(&mut metadata);
         Ok(LogEntry {
             ts: time_of(record.time_unix_nano, record.observed_time_unix_nano, received)?,
@@ -164,7 +164,7 @@ fn split_resource(attributes: Vec<KeyValue>) -> (Labels, Metadata) {
     let mut labels = vec![("service_name".to_owned(), UNKNOWN_SERVICE.to_owned())];
     let mut metadata = Vec::new();
     for KeyValue { key, value, .. } in attributes {
-        let text = text_of(value);
+        let text = into_text(value);
         if text.is_empty() {
             continue;
         }
@@ -189,7 +189,7 @@ fn scope_metadata(scope: InstrumentationScope) -> Metadata {
 }
 
 fn named(attributes: Vec<KeyValue>) -> impl Iterator<Item = (String, String)> {
-    attributes.into_iter().map(|a| (sanitize_name(&a.key), text_of(a.value)))
+    attributes.into_iter().map(|a| (sanitize_name(&a.key), into_text(a.value)))
 }
 
 fn other_record(
@@ -229,7 +229,7 @@ fn time_of(time: u64, observed: u64, received: Nanos) -> Result<Nanos, Refusal> 
 fn line_of(body: Option<AnyValue>) -> String {
     match body.and_then(|body| body.value) {
         Some(Value::BytesValue(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
-        value => text_of(Some(AnyValue { value })),
+        value => into_text(Some(AnyValue { value })),
     }
 }
 

@@ -25,7 +25,8 @@ use taffrail_model::time::{Millis, NANOS_PER_MILLI, Nanos};
 use taffrail_model::wire::{AGENT_SCOPE, METRIC_KIND};
 use taffrail_model::{Labels, MetricKind, Sample, SeriesSamples};
 
-use attributes::{Pair, Target, sanitised, text_of, verbatim};
+use super::any_value::text_of;
+use attributes::{Pair, Target, sanitised, verbatim};
 use naming::{Shape, metric_name};
 
 /// Different reasons that an answer names.

@@ -1,16 +1,14 @@
 //! Files that survive a power cut: written, synced, and only then named.
 //!
-//! A checked text file is a text followed by a line `crc32 xxxxxxxx` over it. It is replaced as a
-//! whole: a new file, its fsync, the rename, the fsync of the folder.
+//! A checked file (see [`crate::checked`]) is replaced as a whole: a new file, its fsync, the rename,
+//! the fsync of the folder.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::Error;
-
-/// Length of the last line of a checked file, in bytes.
-const TRAILER_BYTES: usize = "crc32 00000000\n".len();
+use crate::checked;
 
 /// Makes the names in a folder durable.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), Error> {
@@ -36,13 +34,9 @@ pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 /// Replaces a checked file, durably: after a crash there is the old text or the new one.
 pub(super) fn replace_checked(path: &Path, text: &str) -> Result<(), Error> {
     let temporary = path.with_extension("tmp");
-    write_synced(&temporary, &with_trailer(text))?;
+    write_synced(&temporary, &checked::with_checksum(text))?;
     fs::rename(&temporary, path).map_err(Error::io("rename", &temporary))?;
     path.parent().map_or(Ok(()), sync_dir)
-}
-
-fn with_trailer(text: &str) -> Vec<u8> {
-    format!("{text}\ncrc32 {:08x}\n", crc32fast::hash(text.as_bytes())).into_bytes()
 }
 
 /// Reads a checked file. `None` if there is no such file.
@@ -51,13 +45,9 @@ pub(super) fn read_checked(path: &Path) -> Result<Option<String>, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(Error::io("read", path))?,
     };
+    let text = checked::text_of(&bytes);
     let damaged = || Error::Damaged { path: path.to_owned(), what: "checksum".into() };
-    let text_bytes = bytes.len().checked_sub(TRAILER_BYTES + 1).ok_or_else(damaged)?;
-    let text = str::from_utf8(&bytes[..text_bytes]).map_err(|_| damaged())?;
-    if with_trailer(text) != bytes {
-        return Err(damaged());
-    }
-    Ok(Some(text.to_owned()))
+    text.map(str::to_owned).map(Some).ok_or_else(damaged)
 }
 
 /// Checksum and length of a file, read once from begin to end.

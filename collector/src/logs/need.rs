@@ -10,6 +10,8 @@
 //! cannot be read back.
 //!
 //! Pure.
+//!
+//! [`SPAN`]: super::token::SPAN
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 use taffrail_query::source::LineFilter;

@@ -1,8 +1,8 @@
 //! The one small file that says which blocks there are and which part of the WAL they hold.
 //!
-//! `manifest.json`, replaced as a whole (temporary file, sync, rename, sync of the folder). A block
-//! that it does not name is a leftover of a crash and is removed. When it is lost or unreadable, it
-//! is rebuilt from the blocks: each says itself up to where the WAL is in it or in older ones, and a
+//! `manifest.json`, a [`checked`] text that is replaced as a whole (temporary file, sync, rename, sync
+//! of the folder). A block that it does not name is a leftover of a crash and is removed. When it is
+//! lost or is not what was written, it is rebuilt from the blocks: each says itself up to where the WAL is in it or in older ones, and a
 //! sample that is found twice is answered once.
 
 use std::fs::File;
@@ -12,6 +12,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::Error;
+use crate::checked;
 
 /// Version of the file.
 const FORMAT: u64 = 1;
@@ -54,7 +55,8 @@ impl Manifest {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Lost),
             Err(e) => return Err(Error::io("read", &path, e)),
         };
-        let Ok(document) = serde_json::from_slice::<serde_json::Value>(&bytes) else {
+        let Some(text) = checked::text_of(&bytes) else { return Ok(Found::Lost) };
+        let Ok(document) = serde_json::from_str::<serde_json::Value>(text) else {
             return Ok(Found::Lost);
         };
         let version = document["version"].as_u64();
@@ -80,7 +82,7 @@ impl Manifest {
         });
         let step = |e| Error::io("write", &temporary, e);
         let mut file = File::create(&temporary).map_err(step)?;
-        file.write_all(format!("{document}\n").as_bytes()).map_err(step)?;
+        file.write_all(&checked::with_checksum(&document.to_string())).map_err(step)?;
         file.sync_all().map_err(step)?;
         std::fs::rename(&temporary, &path).map_err(|e| Error::io("rename", &temporary, e))?;
         sync_folder(&path)
@@ -109,12 +111,27 @@ mod tests {
         for text in
             ["", "{", "[]", r#"{"version":1}"#, r#"{"version":1,"durable_seq":1,"blocks":["x"]}"#]
         {
-            std::fs::write(&path, text).unwrap();
+            std::fs::write(&path, checked::with_checksum(text)).unwrap();
             assert_eq!(Manifest::read(folder.path()).unwrap(), Found::Lost, "{text}");
         }
-        std::fs::write(&path, r#"{"version":2}"#).unwrap();
+        std::fs::write(&path, checked::with_checksum(r#"{"version":2}"#)).unwrap();
         let error = Manifest::read(folder.path()).unwrap_err().to_string();
         assert!(error.contains("version 2"), "{error}");
+    }
+
+    #[test]
+    fn no_changed_byte_is_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(NAME);
+        // A sequence number that is too high would let the WAL go before its samples are in a block.
+        Manifest { durable_seq: 10, blocks: vec![1, 4] }.write(folder.path()).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            std::fs::write(&path, &changed).unwrap();
+            assert_eq!(Manifest::read(folder.path()).unwrap(), Found::Lost, "byte {at}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //!   one of another format version stops the start, because it was not damaged but misunderstood.
 //!
 //! The rooms: [`index`] (which series there are), [`head`] (samples in memory, packed by [`chunk`]),
-//! [`block`] and [`writer`] (sealed files, columns packed by [`column`]), [`manifest`] (which blocks
+//! [`block`] and [`writer`] (sealed files, columns packed by [`mod@column`]), [`manifest`] (which blocks
 //! count), [`select`] (matchers and range to samples), [`maintain`] (flush, merge, retention).
 
 mod block;

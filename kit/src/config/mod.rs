@@ -11,6 +11,8 @@
 //! Pure but for [`Schema::load`], the one place that reads the command line, the environment and the
 //! file.
 
+mod kind;
+mod reference;
 pub mod units;
 pub mod yaml;
 
@@ -20,44 +22,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use kind::Kind;
+use kind::check_text;
 use yaml::{Node, Place, Value};
-
-/// What a setting's text must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Any text.
-    Text,
-    /// A path of a file or folder.
-    Path,
-    /// `HOST:PORT` with an IP address as host (`:4100` means all addresses).
-    Addr,
-    /// `http://…` or `https://…`.
-    Url,
-    /// A size such as `64MiB`, `500kB`, `1024`.
-    Bytes,
-    /// A duration such as `250ms`, `15s`, `2h`, `7d`.
-    Duration,
-    /// A whole number.
-    Count,
-    /// `true` or `false`.
-    Bool,
-}
-
-impl Kind {
-    /// The placeholder of the value in `--help`.
-    fn placeholder(self) -> &'static str {
-        match self {
-            Self::Text => "TEXT",
-            Self::Path => "PATH",
-            Self::Addr => "ADDR",
-            Self::Url => "URL",
-            Self::Bytes => "SIZE",
-            Self::Duration => "DURATION",
-            Self::Count => "N",
-            Self::Bool => "BOOL",
-        }
-    }
-}
 
 /// One row of a program's table of settings.
 #[derive(Clone, Copy, Debug)]
@@ -345,7 +312,7 @@ impl Schema {
         format!("{}_{}", self.env_prefix, key.replace('.', "_").to_uppercase())
     }
 
-    /// The command line as clap sees it; also what writes the generated documentation.
+    /// The command line as clap sees it.
     #[must_use]
     pub fn command(&self) -> clap::Command {
         let config = clap::Arg::new("config")
@@ -457,34 +424,6 @@ impl Settings {
 
 fn flag(key: &str) -> String {
     format!("--{}", key.replace(['.', '_'], "-"))
-}
-
-fn check_text(kind: Kind, text: &str) -> Result<(), String> {
-    let expected = |ok: bool, what: &str| {
-        if ok { Ok(()) } else { Err(format!("{text:?} is not {what}")) }
-    };
-    match kind {
-        Kind::Text => Ok(()),
-        Kind::Path => expected(!text.is_empty(), "a path"),
-        Kind::Addr => expected(
-            units::addr(text).is_some(),
-            "an address; expected IP:PORT, for example 127.0.0.1:4100",
-        ),
-        Kind::Url => expected(
-            text.starts_with("http://") || text.starts_with("https://"),
-            "a URL; expected http://HOST:PORT or https://HOST:PORT",
-        ),
-        Kind::Bytes => expected(
-            units::bytes(text).is_some(),
-            "a size; expected a number with B, kB, KiB, MB, MiB, GB, GiB, TB or TiB",
-        ),
-        Kind::Duration => expected(
-            units::duration(text).is_some(),
-            "a duration; expected a number with ms, s, m, h, d or w, for example 15s",
-        ),
-        Kind::Count => expected(text.parse::<u64>().is_ok(), "a whole number"),
-        Kind::Bool => expected(matches!(text, "true" | "false"), "true or false"),
-    }
 }
 
 /// Levenshtein's edit distance, for "did you mean".

@@ -1,6 +1,8 @@
 //! Runs one query: waits for its turn, runs it on a blocking thread, stops it at its deadline or
 //! when its client goes.
 
+use taffrail_kit::panics;
+
 use crate::source::Cancel;
 
 use super::ApiState;
@@ -42,10 +44,11 @@ pub(super) async fn run<T: Send + 'static>(
             let _inside = span.enter();
             // Held until the engine has really stopped, also after its client went.
             let _permit = permit;
-            work(cancel)
+            panics::contained(|| work(cancel))
         })
         .await
-        .map_err(|error| RunError::Panicked(error.to_string()))
+        .unwrap_or_else(|error| Err(error.to_string()))
+        .map_err(RunError::Panicked)
     };
     tokio::time::timeout(timeout, run).await.unwrap_or(Err(RunError::Timeout(timeout)))
 }

@@ -1,6 +1,6 @@
 //! The syntax tree of PromQL.
 //!
-//! A tree that [`super::parse`] gives has passed all checks: types fit, matchers are compiled,
+//! A tree that [`super::parse()`] gives has passed all checks: types fit, matchers are compiled,
 //! nesting is bounded. Durations may still hold `step()` and `range()`, which a query's own times
 //! resolve.
 

@@ -1,6 +1,6 @@
 //! PromQL: text to syntax tree to answer, as Prometheus 3 answers.
 //!
-//! [`parse`] gives a checked tree; [`instant`] and [`range`] evaluate it over a
+//! [`parse()`] gives a checked tree; [`instant`] and [`range`] evaluate it over a
 //! [`SeriesSource`]. An expression is evaluated once for all steps of a query, a column of numbers a
 //! series; each selector is read once.
 //!
@@ -104,7 +104,7 @@ impl Query {
     /// Parses a text.
     ///
     /// # Errors
-    /// As [`parse`].
+    /// As [`parse()`].
     pub fn new(text: &str) -> Result<Self, ParseError> {
         Ok(Self { text: text.to_owned(), expr: parse(text)? })
     }

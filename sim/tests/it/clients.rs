@@ -11,7 +11,8 @@ use taffrail_sim::process::{Process, free_address, wait_for};
 
 use crate::stack::{Stack, workspace};
 
-fn tool(inside: &str, on_path: &str) -> Option<PathBuf> {
+/// A program that `make test-tools` fetched, or one on the path.
+pub(crate) fn tool(inside: &str, on_path: &str) -> Option<PathBuf> {
     let local = workspace().join("target/test-tools").join(inside);
     if local.is_file() {
         return Some(local);

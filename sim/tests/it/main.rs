@@ -2,12 +2,16 @@
 //!
 //! - `exactly_once`: container logs, real rotation, SIGKILL of agent and collector, every line once.
 //! - `clients`: clients that others wrote: the OpenTelemetry SDK for Python, Prometheus.
+//! - `metrics`: an app's metric, from its page to PromQL and the autoscaler.
 //! - `refusals`: what the binaries say when they cannot start.
 //! - `telemetry`: the binaries' own metrics and spans over OTLP.
+//! - `docs`: pages made from the code.
 //! - `workspace`: who may depend on whom.
 
 mod clients;
+mod docs;
 mod exactly_once;
+mod metrics;
 mod refusals;
 mod stack;
 mod telemetry;

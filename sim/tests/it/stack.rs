@@ -64,7 +64,14 @@ impl Stack {
 
     /// Starts the agent without waiting for it.
     pub(crate) fn start_agent(&self) -> anyhow::Result<Process> {
-        Process::start("taffrail-agent", &self.agent_args(), &self.path("logs"))
+        self.start_agent_with(&[])
+    }
+
+    /// Likewise, with further arguments.
+    pub(crate) fn start_agent_with(&self, more: &[&str]) -> anyhow::Result<Process> {
+        let mut arguments = self.agent_args();
+        arguments.extend(more.iter().map(|&argument| argument.to_owned()));
+        Process::start("taffrail-agent", &arguments, &self.path("logs"))
     }
 
     /// An instant PromQL query: each series' labels and value.

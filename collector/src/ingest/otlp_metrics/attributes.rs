@@ -1,13 +1,12 @@
-//! Attributes of OTLP as label pairs, and their values as text.
+//! Attributes of OTLP as label pairs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
-use serde_json::Value as Json;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 
 use super::naming::label_name;
+use crate::ingest::any_value::text_of;
 
 /// A label as the store shares it.
 pub(super) type Pair = (Arc<str>, Arc<str>);
@@ -84,83 +83,15 @@ impl Target {
     }
 }
 
-/// The text of an attribute's value: texts as they are, numbers and truth values printed, lists and
-/// maps as JSON, bytes as base64. Empty when there is no value.
-pub(super) fn text_of(value: Option<&AnyValue>) -> String {
-    match value.and_then(|v| v.value.as_ref()) {
-        None | Some(Value::StringValueStrindex(_)) => String::new(),
-        Some(Value::StringValue(text)) => text.clone(),
-        Some(Value::BoolValue(truth)) => truth.to_string(),
-        Some(Value::IntValue(number)) => number.to_string(),
-        Some(Value::DoubleValue(number)) => number.to_string(),
-        Some(Value::BytesValue(bytes)) => base64(bytes),
-        Some(Value::ArrayValue(_) | Value::KvlistValue(_)) => json_of(value).to_string(),
-    }
-}
-
-fn json_of(value: Option<&AnyValue>) -> Json {
-    match value.and_then(|v| v.value.as_ref()) {
-        None | Some(Value::StringValueStrindex(_)) => Json::Null,
-        Some(Value::StringValue(text)) => Json::from(text.as_str()),
-        Some(Value::BoolValue(truth)) => Json::from(*truth),
-        Some(Value::IntValue(number)) => Json::from(*number),
-        Some(Value::DoubleValue(number)) => Json::from(*number),
-        Some(Value::BytesValue(bytes)) => Json::from(base64(bytes)),
-        Some(Value::ArrayValue(list)) => list.values.iter().map(|v| json_of(Some(v))).collect(),
-        Some(Value::KvlistValue(map)) => {
-            let pairs = map.values.iter().map(|p| (p.key.clone(), json_of(p.value.as_ref())));
-            Json::Object(pairs.collect())
-        }
-    }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let at = |n: usize| u32::from(group.get(n).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for digit in 0..4 {
-            let index = (bits >> (18 - 6 * digit)) & 63;
-            text.push(if digit > group.len() { '=' } else { DIGITS[index as usize] as char });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use opentelemetry_proto::tonic::common::v1::{ArrayValue, KeyValueList};
+    use opentelemetry_proto::tonic::common::v1::AnyValue;
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
 
-    fn any(value: Value) -> AnyValue {
-        AnyValue { value: Some(value) }
-    }
-
-    pub(crate) fn attribute(key: &str, value: Value) -> KeyValue {
-        KeyValue { key: key.into(), value: Some(any(value)), ..KeyValue::default() }
-    }
-
-    #[test]
-    fn values_as_text() {
-        let list =
-            ArrayValue { values: vec![any(Value::IntValue(1)), any(Value::BoolValue(true))] };
-        let map = KeyValueList { values: vec![attribute("a", Value::StringValue("b".into()))] };
-        let cases = [
-            (Value::StringValue("x".into()), "x"),
-            (Value::BoolValue(false), "false"),
-            (Value::IntValue(-3), "-3"),
-            (Value::DoubleValue(0.5), "0.5"),
-            (Value::BytesValue(b"Man".to_vec()), "TWFu"),
-            (Value::BytesValue(b"Ma".to_vec()), "TWE="),
-            (Value::BytesValue(b"M".to_vec()), "TQ=="),
-            (Value::ArrayValue(list), "[1,true]"),
-            (Value::KvlistValue(map), r#"{"a":"b"}"#),
-        ];
-        for (value, expected) in cases {
-            assert_eq!(text_of(Some(&any(value))), expected);
-        }
-        assert_eq!(text_of(None), "");
+    fn attribute(key: &str, value: Value) -> KeyValue {
+        let value = Some(AnyValue { value: Some(value) });
+        KeyValue { key: key.into(), value, ..KeyValue::default() }
     }
 
     #[test]
