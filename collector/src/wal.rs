@@ -14,7 +14,11 @@
 //!
 //! The tenant is empty in this version. Numbers of kinds and encodings are on disk and never change.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
 
 use taffrail_kit::journal::{self, Journal, Options, Recovery};
 use taffrail_model::Nanos;
@@ -156,6 +160,27 @@ pub fn open(dir: &Path, name: &str, replay_from: u64) -> Result<Journal, journal
     let (journal, recovery) = Journal::open(dir, options)?;
     report(name, &recovery, replay_from);
     Ok(journal)
+}
+
+/// Keeps a frame that cannot be decoded in the folder `<journal>-undecodable` beside its journal,
+/// durably. The file holds the frame's payload and is named by its number.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn set_aside(journal_dir: &Path, seq: u64, payload: &[u8]) -> anyhow::Result<PathBuf> {
+    let mut name = journal_dir.file_name().unwrap_or_default().to_owned();
+    name.push("-undecodable");
+    let folder = journal_dir.with_file_name(name);
+    let path = folder.join(format!("{seq:020}"));
+    let write = || {
+        std::fs::create_dir_all(&folder)?;
+        let mut file = File::create(&path)?;
+        file.write_all(payload)?;
+        file.sync_all()?;
+        File::open(&folder)?.sync_all()
+    };
+    write().with_context(|| format!("keep frame {seq} in {}", path.display()))?;
+    Ok(path)
 }
 
 fn report(name: &str, recovery: &Recovery, replay_from: u64) {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use taffrail_kit::journal::Journal;
 use taffrail_model::record::Position;
 
@@ -19,7 +19,7 @@ use super::decode;
 use super::refusal::Refusal;
 use crate::logs::{LogStore, LogStoreConfig};
 use crate::metrics::{MetricStore, MetricStoreConfig};
-use crate::wal::{self, Received};
+use crate::wal::{self, FrameError, Received};
 
 /// Frames of samples that are replayed between two looks whether the store is due.
 const REPLAY_FRAMES: u64 = 64;
@@ -63,21 +63,15 @@ impl LogIntake {
         let wal = wal::open(wal_dir, "logs", opened.replay_from)
             .context("open the write-ahead log of the log store")?;
         let intake = Self { store: opened.store, wal, order: Mutex::new(()) };
-        intake.replay(opened.replay_from);
+        intake.replay(opened.replay_from, wal_dir)?;
         Ok(intake)
     }
 
-    fn replay(&self, from: u64) {
+    fn replay(&self, from: u64, wal_dir: &Path) -> anyhow::Result<()> {
         let (mut frames, mut writable) = (0_u64, true);
         for frame in self.wal.read_from(from) {
             let Some((seq, payload)) = readable("logs", frame) else { continue };
-            let parts = match parse(&payload).and_then(|received| decode::logs(&received)) {
-                Ok(parts) => parts,
-                Err(error) => {
-                    tracing::error!(wal = "logs", seq, %error, "a frame cannot be decoded");
-                    Vec::new()
-                }
-            };
+            let parts = decoded(wal_dir, seq, &payload, decode::logs)?.unwrap_or_default();
             let (admitted, misfits) = admit_again(parts, |source| self.store.position(source));
             if misfits > 0 {
                 tracing::error!(wal = "logs", seq, misfits, "a frame does not continue its files");
@@ -89,6 +83,7 @@ impl LogIntake {
             }
         }
         tracing::info!(wal = "logs", from, frames, "replayed");
+        Ok(())
     }
 
     fn in_order(&self) -> MutexGuard<'_, ()> {
@@ -158,21 +153,16 @@ impl MetricIntake {
             head_bytes_max,
             full: AtomicBool::new(false),
         };
-        intake.replay(opened.replay_from);
+        intake.replay(opened.replay_from, wal_dir)?;
         Ok(intake)
     }
 
-    fn replay(&self, from: u64) {
+    fn replay(&self, from: u64, wal_dir: &Path) -> anyhow::Result<()> {
         let (mut frames, mut writable) = (0_u64, true);
         for frame in self.wal.read_from(from) {
             let Some((seq, payload)) = readable("metrics", frame) else { continue };
-            match parse(&payload).and_then(|received| decode::metrics(&received)) {
-                Ok(decoded) => {
-                    self.store.apply(seq, &decoded.series);
-                }
-                Err(error) => {
-                    tracing::error!(wal = "metrics", seq, %error, "a frame cannot be decoded");
-                }
+            if let Some(decoded) = decoded(wal_dir, seq, &payload, decode::metrics)? {
+                self.store.apply(seq, &decoded.series);
             }
             frames += 1;
             if writable && frames.is_multiple_of(REPLAY_FRAMES) {
@@ -180,6 +170,7 @@ impl MetricIntake {
             }
         }
         tracing::info!(wal = "metrics", from, frames, "replayed");
+        Ok(())
     }
 
     /// Looks whether there is room for more samples; called every second or so.
@@ -243,6 +234,69 @@ fn written<T>(wal: &str, outcome: &Result<T, impl std::fmt::Display>) -> bool {
     outcome.is_ok()
 }
 
-fn parse(payload: &[u8]) -> Result<Received<'_>, Refusal> {
-    Received::parse(payload).map_err(|error| Refusal::Content(error.to_string()))
+/// Decodes a replayed frame. One of another version stops the start: what was acknowledged is in it,
+/// and the program that wrote it can read it. One that makes no sense is kept aside, so that the log
+/// may be cut behind it and nothing is gone.
+fn decoded<T>(
+    wal_dir: &Path,
+    seq: u64,
+    payload: &[u8],
+    decode: impl Fn(&Received<'_>) -> Result<T, Refusal>,
+) -> anyhow::Result<Option<T>> {
+    let decoded = match Received::parse(payload) {
+        Err(error @ FrameError::Version(_)) => {
+            let log = wal_dir.display();
+            bail!("{log}, frame {seq}: {error}; run the version that wrote it");
+        }
+        Err(error) => Err(error.to_string()),
+        Ok(received) => decode(&received).map_err(|refusal| refusal.to_string()),
+    };
+    match decoded {
+        Ok(decoded) => Ok(Some(decoded)),
+        Err(reason) => {
+            let kept = wal::set_aside(wal_dir, seq, payload)?;
+            tracing::error!(seq, reason, kept = %kept.display(), "a frame cannot be decoded");
+            Ok(None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Opens both in a folder, with these frames appended to the log of an earlier run.
+    fn reopened(dir: &Path, frames: &[&[u8]]) -> anyhow::Result<LogIntake> {
+        let open = || LogIntake::open(LogStoreConfig::new(dir.join("logs")), &dir.join("wal"));
+        let first = open()?;
+        for frame in frames {
+            let seq = first.wal.append(&[frame])?;
+            first.wal.durable_blocking(seq)?;
+        }
+        drop(first);
+        open()
+    }
+
+    #[test]
+    fn a_frame_of_another_version_stops_the_start() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let error = reopened(dir.path(), &[&[9; 40]]).err().expect("version 9 is not ours");
+        let text = format!("{error:#}");
+        assert!(text.contains("version 9") && text.contains("run the version"), "{text}");
+    }
+
+    #[test]
+    fn a_frame_that_makes_no_sense_is_kept_aside() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let frames: [&[u8]; 2] = [&[1, 200], &[1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF]];
+        reopened(dir.path(), &frames).expect("it starts");
+        let mut kept: Vec<Vec<u8>> = std::fs::read_dir(dir.path().join("wal-undecodable"))
+            .expect("the folder is there")
+            .map(|entry| std::fs::read(entry.expect("readable").path()).expect("readable"))
+            .collect();
+        kept.sort();
+        let mut expected = frames.map(<[u8]>::to_vec);
+        expected.sort();
+        assert_eq!(kept, expected);
+    }
 }

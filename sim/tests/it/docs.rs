@@ -1,6 +1,8 @@
-//! Pages that are made from the code.
+//! Pages that are made from the code, and links between pages.
 //!
 //! With `UPDATE_DOCS=1` in the environment the pages are written instead of compared.
+
+use std::path::{Path, PathBuf};
 
 use taffrail_kit::config::units;
 
@@ -44,5 +46,51 @@ fn the_page_of_settings_says_the_units_that_are_read() {
     }
     for unit in ["ms", "s", "m", "h", "d", "w"] {
         assert!(units::duration(&format!("1{unit}")).is_some(), "{unit}");
+    }
+}
+/// The pages of the project, outside what was built or fetched.
+fn pages(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder of the workspace") {
+        let path = entry.expect("readable").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            pages(&path, found);
+        } else if path.extension().is_some_and(|e| e == "md") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut found = Vec::new();
+    pages(workspace(), &mut found);
+    assert!(found.len() > 3, "{found:?}");
+    for page in found {
+        let text = std::fs::read_to_string(&page).expect("readable");
+        for (_, rest) in text.match_indices("](").map(|(at, _)| text.split_at(at + 2)) {
+            let target = rest.split([')', '#']).next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let folder = page.parent().expect("a page lies in a folder");
+            assert!(folder.join(target).exists(), "{}: {target} is not there", page.display());
+        }
+    }
+}
+
+#[test]
+fn example_settings_are_accepted() {
+    let examples = workspace().join("deploy/examples");
+    let schemas = [
+        ("agent.yaml", &taffrail_agent::config::SCHEMA),
+        ("collector.yaml", &taffrail_collector::config::SCHEMA),
+    ];
+    for (name, schema) in schemas {
+        let path = examples.join(name);
+        let read = |path: &Path| std::fs::read_to_string(path).map_err(|e| e.to_string());
+        let arguments = ["--config".into(), path.into_os_string()];
+        let loaded = schema.load_from(arguments, &|_| None, &read);
+        assert!(loaded.is_ok(), "{name}: {}", loaded.expect_err("not ok"));
     }
 }
