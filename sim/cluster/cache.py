@@ -1,0 +1,68 @@
+"""The cache of what is dear to make, trusted only after every file's checksum was found right.
+
+Invariants: a part is either as its list of checksums says or is made anew, whole; a part made by
+another recipe (another version, another fix) does not count as right.
+"""
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import build
+import layout
+import packages
+from host import lock, say
+
+
+def ensure() -> None:
+    """Makes what is absent, damaged or out of date; checks the rest."""
+    with lock("cache"):
+        apt = None
+        for part, recipe, make in _parts():
+            if _is_right(part, recipe):
+                continue
+            if apt is None:
+                apt = packages.Apt(layout.CACHE / "apt")
+                apt.update()
+            make(apt)
+            _list_path(part).write_text(json.dumps({"recipe": recipe, "files": _checksums(part)}, indent=1))
+
+
+def _parts():
+    debian = {"suite": packages.SUITE, "packages": packages.RUNTIME}
+    kubernetes = {"version": build.SOURCE_VERSION, "programs": build.PROGRAMS, "with": build.TOOLS}
+    yield layout.DEBIAN, json.loads(json.dumps(debian)), packages.unpack_runtime
+    yield layout.KUBERNETES, json.loads(json.dumps(kubernetes)), build.build
+
+
+def _is_right(part: Path, recipe: dict) -> bool:
+    try:
+        listed = json.loads(_list_path(part).read_text())
+    except (FileNotFoundError, ValueError):
+        return False
+    if listed.get("recipe") != recipe:
+        say(f"{part} was made by another recipe")
+        return False
+    if listed.get("files") != _checksums(part):
+        say(f"{part} is damaged")
+        return False
+    return True
+
+
+def _list_path(part: Path) -> Path:
+    return part.with_name(part.name + ".checksums.json")
+
+
+def _checksums(part: Path) -> dict[str, str]:
+    """SHA-256 of each file, and where each link leads, by path."""
+    paths = sorted(path for path in part.rglob("*") if path.is_symlink() or path.is_file())
+    with ThreadPoolExecutor() as pool:
+        return dict(zip((str(path.relative_to(part)) for path in paths), pool.map(_checksum, paths)))
+
+
+def _checksum(path: Path) -> str:
+    if path.is_symlink():
+        return f"-> {path.readlink()}"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
