@@ -109,6 +109,8 @@ def _kubelet(node: layout.Node) -> dict:
         "evictionHard": {"imagefs.available": "0%", "memory.available": "50Mi", "nodefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
         "makeIPTablesUtilChains": False,
+        # The first report says "not yet"; the default is to look again after 10 s.
+        "nodeStatusUpdateFrequency": "2s",
         "registryPullQPS": 0,
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
     }
