@@ -1,7 +1,6 @@
 """The machine `control`: etcd, the API server with its aggregation layer, the controllers with the
 autoscaler, the scheduler, and a DNS server of the project's own (`dns.py`)."""
 
-import json
 import sys
 
 import layout
@@ -96,11 +95,11 @@ def await_ready(machine: Machine, seconds: float = 120) -> None:
     wait_until("the API server", answers, seconds)
 
 
-def ready_nodes(machine: Machine) -> list[str]:
-    """Names of the nodes that the API server believes to be ready."""
-    nodes = json.loads(run(kubectl(machine, "get", "nodes", "--output=json")))["items"]
-    return [
-        node["metadata"]["name"]
-        for node in nodes
-        if any(it["type"] == "Ready" and it["status"] == "True" for it in node["status"].get("conditions", []))
-    ]
+def node_is_ready(machine: Machine, name: str) -> bool:
+    """Whether the API server believes a node to be ready, and reaches its kubelet now."""
+    ready = "--output=jsonpath={.status.conditions[?(@.type=='Ready')].status}"
+    try:
+        believed = run(kubectl(machine, "get", "node", name, ready)) == "True"
+        return believed and run(kubectl(machine, "get", f"--raw=/api/v1/nodes/{name}/proxy/healthz")).strip() == "ok"
+    except Failed:
+        return False
