@@ -7,6 +7,7 @@ that is right; it takes the place of the one in the tree.
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -23,7 +24,10 @@ JOBS = 2
 """Compilers at once. Each takes up to 1.4 GB."""
 NICENESS = 15
 
-TOOLS = ("golang-1.19-go", "golang-1.19-src", "golang-github-modern-go-reflect2-dev", "make", "rsync", "libpopt0", "libxxhash0")
+TOOLS = (
+    "golang-1.19-go", "golang-1.19-src", "golang-github-modern-go-reflect2-dev",
+    "libpopt0", "libxxhash0", "make", "rsync",
+)  # fmt: skip
 GO = Path("usr/lib/go-1.19")
 REFLECT2 = Path("github.com/modern-go/reflect2")
 
@@ -39,6 +43,8 @@ KUBE_GIT_MINOR='20'
 def build(apt: Apt) -> None:
     """Builds every program into `layout.KUBERNETES`. Leaves only them, also when it fails."""
     say(f"building Kubernetes {VERSION}: about five minutes of two cores, 3 GB of disk meanwhile")
+    for abandoned in layout.CACHE.glob("build-*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix="build-", dir=layout.CACHE))
     try:
         tools, tree = folder / "tools", folder / "kubernetes"
@@ -90,12 +96,18 @@ def _make(folder: Path, tools: Path, tree: Path) -> None:
     what = " ".join(f"cmd/{program}" for program in PROGRAMS)
     log = layout.CACHE / "build.log"
     with log.open("w") as output:
-        done = subprocess.run(
+        make = subprocess.Popen(
             ["nice", "-n", str(NICENESS), "make", f"GOFLAGS=-p={JOBS}", f"WHAT={what}"],
-            cwd=tree, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False,
+            cwd=tree, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    if done.returncode != 0:
-        raise Failed(f"building Kubernetes ended with {done.returncode}; see {log}")
+        try:
+            code = make.wait()
+        except BaseException:
+            os.killpg(make.pid, signal.SIGKILL)
+            make.wait()
+            raise
+    if code != 0:
+        raise Failed(f"building Kubernetes ended with {code}; see {log}")
 
 
 def _collect(tree: Path) -> None:

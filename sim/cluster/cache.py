@@ -6,6 +6,7 @@ another recipe (another version, another fix) does not count as right.
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,11 +30,12 @@ def ensure() -> None:
             _list_path(part).write_text(json.dumps({"recipe": recipe, "files": _checksums(part)}, indent=1))
 
 
-def _parts():
-    debian = {"suite": packages.SUITE, "packages": packages.RUNTIME}
-    kubernetes = {"version": build.SOURCE_VERSION, "programs": build.PROGRAMS, "with": build.TOOLS}
-    yield layout.DEBIAN, json.loads(json.dumps(debian)), packages.unpack_runtime
-    yield layout.KUBERNETES, json.loads(json.dumps(kubernetes)), build.build
+def _parts() -> Iterator[tuple[Path, dict, Callable[[packages.Apt], None]]]:
+    """Each part: its folder, what it is made of, and how."""
+    debian = {"suite": packages.SUITE, "packages": sorted(packages.RUNTIME)}
+    kubernetes = {"version": build.SOURCE_VERSION, "programs": sorted(build.PROGRAMS), "with": sorted(build.TOOLS)}
+    yield layout.DEBIAN, debian, packages.unpack_runtime
+    yield layout.KUBERNETES, kubernetes, build.build
 
 
 def _is_right(part: Path, recipe: dict) -> bool:
@@ -58,7 +60,8 @@ def _checksums(part: Path) -> dict[str, str]:
     """SHA-256 of each file, and where each link leads, by path."""
     paths = sorted(path for path in part.rglob("*") if path.is_symlink() or path.is_file())
     with ThreadPoolExecutor() as pool:
-        return dict(zip((str(path.relative_to(part)) for path in paths), pool.map(_checksum, paths)))
+        sums = pool.map(_checksum, paths)
+        return {str(path.relative_to(part)): found for path, found in zip(paths, sums, strict=True)}
 
 
 def _checksum(path: Path) -> str:

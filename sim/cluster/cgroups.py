@@ -1,5 +1,6 @@
 """The control groups of the nodes' pods: one folder in every hierarchy, removed when the cluster ends."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -28,10 +29,8 @@ def remove() -> None:
     """Removes all groups of the cluster. Their processes must have ended."""
     for folder in left():
         for path, _, _ in os.walk(folder, topdown=False):
-            try:
-                os.rmdir(path)
-            except OSError:
-                continue
+            with contextlib.suppress(OSError):
+                Path(path).rmdir()
 
 
 def left() -> list[Path]:
@@ -40,4 +39,5 @@ def left() -> list[Path]:
 
 
 def _hierarchies() -> list[Path]:
-    return [it for it in sorted(ROOT.iterdir()) if it.is_dir() and not it.is_symlink() and (it / "cgroup.procs").exists()]
+    """Where each hierarchy is mounted; links to them, such as `cpu,cpuacct`, are left out."""
+    return [it for it in sorted(ROOT.iterdir()) if not it.is_symlink() and (it / "cgroup.procs").exists()]

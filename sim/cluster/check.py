@@ -26,6 +26,7 @@ EXTENSION_ANSWER = {
     "groupVersion": "check.taffrail.dev/v1",
     "resources": [],
 }
+WEB = "http://web.check.svc.cluster.local"
 PATIENCE = 90.0
 """Seconds for each claim. Kubelet looks at the sizes of logs every 10 s."""
 
@@ -64,18 +65,24 @@ def _claims(control: Machine) -> dict[str, Callable[[], bool]]:
     def is_ready(pod: str) -> bool:
         return ask("get", "pod", pod, "--output=jsonpath={.status.conditions[?(@.type=='Ready')].status}") == "True"
 
+    def fetch_extension() -> bool:
+        return json.loads(ask("get", "--raw", EXTENSION_PATH)) == EXTENSION_ANSWER
+
+    def fetch_measures() -> bool:
+        return 'pod="web"' in ask("get", "--raw", "/api/v1/nodes/node1/proxy/metrics/cadvisor")
+
     claims = {"a pod is ready": lambda: is_ready("web")}
     for pod in ("same-node", "other-node", "on-host-network"):
         claims |= {
             f"{pod} reaches a pod's address": lambda pod=pod: fetch_web(pod, "pod", ".status.podIP"),
             f"{pod} reaches a Service's address": lambda pod=pod: fetch_web(pod, "service", ".spec.clusterIP"),
-            f"{pod} finds a Service by name": lambda pod=pod: "served" in fetch(pod, "http://web.check.svc.cluster.local"),
+            f"{pod} finds a Service by name": lambda pod=pod: "served" in fetch(pod, WEB),
         }
     return claims | {
         "a pod reaches itself through its Service": lambda: "served" in fetch("web", "http://web"),
         "a pod reaches the API server": fetch_version,
-        "the API server reaches an extension API in a pod": lambda: json.loads(ask("get", "--raw", EXTENSION_PATH)) == EXTENSION_ANSWER,
-        "kubelet measures containers": lambda: 'pod="web"' in ask("get", "--raw", "/api/v1/nodes/node1/proxy/metrics/cadvisor"),
+        "the API server reaches an extension API in a pod": fetch_extension,
+        "kubelet measures containers": fetch_measures,
         "logs are read": lambda: "line 2999 " in ask("logs", "writer", "--tail=1"),
         "a log is rotated": lambda: _is_rotated(json.loads(ask("get", "pod", "writer", "--output=json"))),
     }

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from pathlib import Path
 
 PORT = 53
 QUERY_BYTES_MAX = 512
@@ -108,9 +109,8 @@ def _record(address: str) -> bytes:
 class Api:
     """The API server's Services and Endpoints, asked anew when what is known is a second old."""
 
-    def __init__(self, kubeconfig: str, domain: str):
-        with open(kubeconfig, encoding="utf-8") as file:
-            config = json.load(file)
+    def __init__(self, kubeconfig: str, domain: str) -> None:
+        config = json.loads(Path(kubeconfig).read_text(encoding="utf-8"))
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
         self._tls = ssl.create_default_context(cadata=authority)

@@ -16,7 +16,11 @@ import layout
 from host import Failed
 
 FOLDERS = ("dev", "etc", "proc", "root", "sys", "tmp", "var/log")
-PASSWD = "root:x:0:0:root:/root:/bin/sh\nnonroot:x:65532:65532:nonroot:/tmp:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n"
+PASSWD = """\
+root:x:0:0:root:/root:/bin/sh
+nonroot:x:65532:65532:nonroot:/tmp:/bin/false
+nobody:x:65534:65534:nobody:/:/bin/false
+"""
 GROUP = "root:x:0:\nnonroot:x:65532:\nnogroup:x:65534:\n"
 
 

@@ -41,7 +41,7 @@ KERNEL_SWITCHES = {
 class Machine:
     """One machine, running or not. Its folder holds its disk (`root`), pid file and console log."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str) -> None:
         self.name = name
         self.folder = layout.STATE / "machines" / name
         self.root = self.folder / "root"
@@ -148,12 +148,12 @@ class Machine:
 
     def _has_moved_in(self) -> bool:
         try:
-            return os.path.samefile(f"/proc/{self.init_pid()}/root/etc/inittab", self.root / "etc/inittab")
+            return Path(f"/proc/{self.init_pid()}/root/etc/inittab").samefile(self.root / "etc/inittab")
         except OSError:
             return False
 
     def _write_base(self) -> None:
-        self.write("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n")
+        self.write("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
         self.write("/etc/group", "root:x:0:\nnogroup:x:65534:\n")
         self.write("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
         self.write("/etc/resolv.conf", "")

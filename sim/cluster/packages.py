@@ -23,14 +23,14 @@ RUNTIME = (
 )  # fmt: skip
 """What runs in the machines, with the libraries that a small host may lack."""
 
-IPTABLES_COMMANDS = ("iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore")
+IPTABLES_COMMANDS = tuple(family + verb for family in ("iptables", "ip6tables") for verb in ("", "-save", "-restore"))
 """Commands that Debian's alternatives would have made links for, had the package been installed."""
 
 
 class Apt:
     """apt-get over a folder of its own."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         sources = folder / "sources"
         for part in (folder / "lists/partial", folder / "cache/archives/partial", sources):

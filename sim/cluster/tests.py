@@ -70,7 +70,8 @@ class Answers(unittest.TestCase):
     def test_no_bytes_stop_the_server(self):
         whole = query("web.ns.svc.cluster.local")
         cuts = [whole[:end] for end in range(len(whole))]
-        flips = [whole[:at] + bytes([value]) + whole[at + 1 :] for at in range(len(whole)) for value in (0, 63, 64, 192, 255)]
+        values = (0, 63, 64, 192, 255)
+        flips = [whole[:at] + bytes([value]) + whole[at + 1 :] for at in range(len(whole)) for value in values]
         for bad in [*cuts, *flips, os.urandom(600), os.urandom(100)]:
             try:
                 dns.answer(bad, self.names)
