@@ -13,16 +13,18 @@ from pathlib import Path
 import build
 import layout
 import packages
-from host import lock, say
+from host import Failed, lock, say
 
 
-def ensure() -> None:
-    """Makes what is absent, damaged or out of date; checks the rest."""
+def ensure(in_use: bool) -> None:
+    """Makes what is absent, damaged or out of date; checks the rest. Nothing is made under a user's feet."""
     with lock("cache"):
         apt = None
         for part, recipe, make in _parts():
             if _is_right(part, recipe):
                 continue
+            if in_use:
+                raise Failed(f"{part} must be made anew, and machines run from it: `cluster down` first")
             if apt is None:
                 apt = packages.Apt(layout.CACHE / "apt")
                 apt.update()

@@ -152,9 +152,13 @@ class Cache(unittest.TestCase):
                     (lambda: recipe.update(version=2), 5),
                 ):
                     change()
-                    cache.ensure()
+                    cache.ensure(in_use=False)
                     (part / "more").unlink(missing_ok=True)
                     self.assertEqual(len(made), makings)
+                cache.ensure(in_use=True)
+                (part / "program").unlink()
+                with self.assertRaises(Failed):
+                    cache.ensure(in_use=True)
 
 
 if __name__ == "__main__":
