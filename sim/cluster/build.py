@@ -42,7 +42,7 @@ KUBE_GIT_MINOR='20'
 
 def build(apt: Apt) -> None:
     """Builds every program into `layout.KUBERNETES`. Leaves only them, also when it fails."""
-    say(f"building Kubernetes {VERSION}: about five minutes of two cores, 3 GB of disk meanwhile")
+    say(f"building Kubernetes {VERSION}: seven to fifteen minutes, 3 GB of disk meanwhile")
     for abandoned in layout.CACHE.glob("build-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix="build-", dir=layout.CACHE))
