@@ -61,3 +61,11 @@ docs: ## API documentation, warnings are errors
 bench: ## Agent and collector over a generated corpus: MB per CPU second, memory, disk
 	$(CARGO) build --release --bins --workspace
 	target/release/taffrail-bench
+
+.PHONY: cluster-up
+cluster-up: ## A real Kubernetes cluster of two nodes on this machine (root; see sim/cluster/README.md)
+	sim/cluster/cluster up
+
+.PHONY: cluster-down
+cluster-down: ## End that cluster and leave nothing of it
+	sim/cluster/cluster down
