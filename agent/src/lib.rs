@@ -17,6 +17,7 @@ mod descriptors;
 pub mod discover;
 pub mod enrich;
 pub mod pods;
+mod refusal;
 pub mod scrape;
 pub mod ship;
 pub mod state;

@@ -24,6 +24,7 @@ use taffrail_model::wire;
 use tokio::sync::mpsc;
 
 use crate::batch::Batch;
+use crate::refusal;
 use crate::tail::reader::Event;
 
 /// Where OTLP logs are posted.
@@ -314,7 +315,8 @@ impl Failure {
         };
         let wait = answer.header("retry-after").and_then(|v| v.trim().parse().ok());
         let wait = wait.map(|s| Duration::from_secs(s).clamp(PAUSE_MIN, RETRY_AFTER_MAX));
-        Self { reason, text: shorten(&format!("{} {}", answer.status, answer.text())), wait }
+        let said = refusal::text(answer, REASON_CHARS_MAX);
+        Self { reason, text: shorten(&format!("{} {said}", answer.status)), wait }
     }
 }
 
@@ -327,7 +329,7 @@ fn judge(answer: &Response) -> Result<Answer, Failure> {
         StatusCode::BAD_REQUEST
         | StatusCode::PAYLOAD_TOO_LARGE
         | StatusCode::UNPROCESSABLE_ENTITY => {
-            Ok(Answer::Refused(answer.status, shorten(&answer.text())))
+            Ok(Answer::Refused(answer.status, refusal::text(answer, REASON_CHARS_MAX)))
         }
         _ => Err(Failure::of(answer)),
     }

@@ -214,7 +214,7 @@ impl Sender {
             Err(error) => return Attempt::Later(None, error.to_string()),
         };
         let status = response.status.as_u16();
-        let text: String = response.text().chars().take(300).collect();
+        let text = crate::refusal::text(&response, 300);
         let reason = format!("status {status}: {text}");
         match status {
             200..=299 => Attempt::Delivered,
