@@ -31,8 +31,9 @@ use crate::tail::reader::Event;
 const LOGS_PATH: &str = "/v1/logs";
 /// First pause after a failure; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// Longest pause between two attempts.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Longest pause between two attempts. Short, because the kubelet goes on removing rotated logs while
+/// a collector that is back waits to be noticed.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Longest pause that a collector may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// How much of a refusal's text is logged.

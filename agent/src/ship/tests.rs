@@ -137,7 +137,7 @@ async fn a_busy_collector_is_given_its_time() {
 
 #[test]
 fn pauses_grow_and_are_bounded() {
-    for (attempt, most) in [(0, 100), (1, 200), (5, 3200), (20, 30_000), (u32::MAX, 30_000)] {
+    for (attempt, most) in [(0, 100), (1, 200), (5, 3200), (20, 5000), (u32::MAX, 5000)] {
         let pause = pause(attempt).as_millis();
         assert!(pause >= most / 2 && pause <= most, "{attempt}: {pause}");
     }
