@@ -19,6 +19,7 @@ demo: build ## Build, then run collector, agent and a demo workload until Ctrl-C
 test: test-tools ## Every test, unit to end-to-end
 	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace
+	cd sim/cluster && python3 -m unittest tests
 
 .PHONY: test-tools
 test-tools: ## Fetch what the tests talk to: the OpenTelemetry SDK for Python, Prometheus
@@ -69,3 +70,8 @@ cluster-up: ## A real Kubernetes cluster of two nodes on this machine (root; see
 .PHONY: cluster-down
 cluster-down: ## End that cluster and leave nothing of it
 	sim/cluster/cluster down
+
+.PHONY: test-cluster
+test-cluster: ## Taffrail on that cluster (brought up if it does not run): logs, autoscaling, rights
+	$(CARGO) build --bins
+	sim/cluster/test target/debug

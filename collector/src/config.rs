@@ -8,10 +8,15 @@ use taffrail_kit::config::{Kind, Problem, Schema, Setting, Settings, units};
 use taffrail_kit::telemetry;
 use taffrail_query::api::ApiConfig;
 
+use crate::autoscale::clients::Clients;
 use crate::autoscale::tls::TlsConfig;
 use crate::ingest::admission::Limits;
 use crate::logs::LogStoreConfig;
 use crate::metrics::MetricStoreConfig;
+
+/// The Kubernetes client tells of each failure in a line of its own; ours tell the cause, once.
+const LOG_FILTER: Setting =
+    Setting { default: Some("info,kube_client=off"), ..telemetry::SETTINGS[0] };
 
 const fn setting(
     key: &'static str,
@@ -58,7 +63,13 @@ pub const SCHEMA: Schema = Schema {
             "autoscale.client_ca",
             Kind::Path,
             None,
-            "PEM file of the CAs of its clients; without it everybody may ask",
+            "PEM file of the CAs of its clients; without it, and unregistered, everybody may ask",
+        ),
+        setting(
+            "autoscale.register",
+            Kind::Bool,
+            Some("false"),
+            "In a cluster: gives its CA to the API server and lets in nobody but the API server",
         ),
         setting(
             "autoscale.stale_after",
@@ -113,7 +124,7 @@ pub const SCHEMA: Schema = Schema {
         setting("query.timeout", Kind::Duration, Some("60s"), "Longest time a query may run"),
         setting("query.concurrency", Kind::Count, Some("8"), "Queries that run at once"),
         setting("grace", Kind::Duration, Some("10s"), "How long the end waits for open requests"),
-        telemetry::SETTINGS[0],
+        LOG_FILTER,
         telemetry::SETTINGS[1],
         telemetry::SETTINGS[2],
         telemetry::SETTINGS[3],
@@ -129,6 +140,8 @@ pub struct AutoscaleConfig {
     pub addr: SocketAddr,
     /// Its certificates.
     pub tls: TlsConfig,
+    /// Whether API server and collector are made known to each other.
+    pub register: bool,
     /// A sample older than this is not served.
     pub stale_after: Duration,
     /// What rates are taken over.
@@ -226,13 +239,20 @@ impl Config {
 
     fn autoscale(&self, settings: &Settings) -> Option<AutoscaleConfig> {
         let names = settings.required("autoscale.names").split(',').map(str::trim);
+        let register = settings.flag("autoscale.register");
+        let clients = match settings.path("autoscale.client_ca") {
+            Some(path) => Clients::OfFile(path),
+            None if register => Clients::OfCluster,
+            None => Clients::Anybody,
+        };
         Some(AutoscaleConfig {
             addr: settings.addr("autoscale_https")?,
             tls: TlsConfig {
                 dir: self.data_dir.join("autoscale"),
                 names: names.filter(|name| !name.is_empty()).map(str::to_owned).collect(),
-                client_ca: settings.path("autoscale.client_ca"),
+                clients,
             },
+            register,
             stale_after: settings.duration("autoscale.stale_after"),
             window: settings.duration("autoscale.window"),
         })
@@ -273,6 +293,20 @@ mod tests {
         assert_eq!(autoscale.tls.names, ["localhost", "127.0.0.1"]);
         assert_eq!(config.logs.retention, Some(Duration::from_secs(2 * 86_400)));
         assert_eq!(config.logs.dir, PathBuf::from("/d/logs"));
+    }
+
+    #[test]
+    fn who_may_ask_for_metrics() {
+        let clients = |more: &[&str]| {
+            let all = ["--data-dir", "/d", "--autoscale-https", ":3"];
+            let all: Vec<&str> = all.iter().chain(more).copied().collect();
+            load(&all).unwrap().autoscale.unwrap().tls.clients
+        };
+        assert_eq!(clients(&[]), Clients::Anybody);
+        let register = ["--autoscale-register", "true"];
+        assert_eq!(clients(&register), Clients::OfCluster);
+        let both = ["--autoscale-register", "true", "--autoscale-client-ca", "/ca"];
+        assert_eq!(clients(&both), Clients::OfFile("/ca".into()));
     }
 
     #[test]

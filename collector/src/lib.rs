@@ -29,6 +29,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use futures_util::future::OptionFuture;
 use prometheus::Registry;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -39,7 +40,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use autoscale::tls::Tls;
-use autoscale::{AutoscaleState, serve};
+use autoscale::{AutoscaleState, registration, serve};
 use config::{AutoscaleConfig, Config};
 use ingest::Doors;
 use ingest::admission::Admission;
@@ -177,14 +178,23 @@ fn autoscale(
     doors: &Doors,
     mut ports: Shutdown,
 ) -> anyhow::Result<impl Future<Output = ()> + use<>> {
+    let names = api.tls.names.clone();
     let tls = Tls::open(api.tls).context("open the certificates of the autoscaling API")?;
+    let tls = Arc::new(tls);
+    let registration = match api.register.then(registration::client).transpose() {
+        Ok(client) => client.map(|it| registration::keep(it, tls.clone(), names, ports.clone())),
+        Err(error) => return Err(error.context("--autoscale-register needs a cluster to run in")),
+    };
     let router = autoscale::router(AutoscaleState {
         series: doors.metrics.store.clone(),
         now: taffrail_kit::clock::unix_millis,
         stale_after: api.stale_after,
         window: api.window,
     });
-    Ok(serve::serve(listener, Arc::new(tls), router, async move { ports.wait().await }))
+    let served = serve::serve(listener, tls, router, async move { ports.wait().await });
+    Ok(async {
+        tokio::join!(served, OptionFuture::from(registration));
+    })
 }
 
 /// Returns when it is time to stop; with an error when a port is gone before.

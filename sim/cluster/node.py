@@ -14,6 +14,8 @@ from machine import Machine, run_in
 
 LOG_SIZE, LOG_FILES = "100Ki", 3
 """Kubelet's rotation of container logs: so small that a test sees it happen."""
+STATIC_PODS = "/etc/kubernetes/manifests"
+"""The folder whose pods a kubelet runs without being told to by the API server."""
 
 CONTAINERD = "exec containerd --config=/etc/containerd/config.toml"
 KUBELET = """\
@@ -50,6 +52,7 @@ def prepare(node: layout.Node, machine: Machine) -> None:
     machine.write("/etc/cni/net.d/10-pods.conflist", json.dumps(_pod_network(node), indent=1))
     machine.write("/etc/kubernetes/kubelet.json", json.dumps(_kubelet(node), indent=1))
     machine.write("/etc/kubernetes/proxy.json", json.dumps(_proxy(node), indent=1))
+    (machine.root / STATIC_PODS.lstrip("/")).mkdir(parents=True, exist_ok=True)
     kubelet = KUBELET.format(name=node.name, address=node.address)
     machine.write_services({"containerd": CONTAINERD, "kubelet": kubelet, "kube-proxy": PROXY})
 
@@ -112,6 +115,7 @@ def _kubelet(node: layout.Node) -> dict:
         # The first report says "not yet"; the default is to look again after 10 s.
         "nodeStatusUpdateFrequency": "2s",
         "registryPullQPS": 0,
+        "staticPodPath": STATIC_PODS,
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
     }
 

@@ -1,8 +1,11 @@
 """Tests of the parts that need no cluster: `python3 -m unittest tests` in this folder."""
 
+import gzip
 import json
 import os
+import re
 import struct
+import sys
 import tarfile
 import tempfile
 import unittest
@@ -11,6 +14,7 @@ from unittest import mock
 
 import cache
 import dns
+import e2e_readers
 import image
 import layout
 from host import Failed
@@ -159,6 +163,87 @@ class Cache(unittest.TestCase):
                 (part / "program").unlink()
                 with self.assertRaises(Failed):
                     cache.ensure(in_use=True)
+
+
+class Manifests(unittest.TestCase):
+    """What is installed, against the API groups that old and new clusters were seen to serve."""
+
+    root = Path(__file__).resolve().parents[2]
+
+    def versions(self, pattern: str) -> set[str]:
+        texts = [it.read_text() for it in sorted(self.root.glob(pattern))]
+        self.assertTrue(texts, pattern)
+        found = re.findall(r"^apiVersion: (\S+)$", "\n".join(texts), re.MULTILINE)
+        return set(found) - {"v1", "kustomize.config.k8s.io/v1beta1"}
+
+    def served(self, cluster: str) -> set[str]:
+        shared = os.environ.get("FIXTURES_DIR") or self.root.parent / "shared/fixtures"
+        recorded = Path(shared) / f"kubernetes/{cluster}/apis.json.gz"
+        if not recorded.exists():
+            print(f"SKIPPED: {recorded} not found", file=sys.stderr)
+            self.skipTest(f"{recorded} not found")
+        groups = json.loads(gzip.decompress(recorded.read_bytes()))["groups"]
+        return {it["groupVersion"] for group in groups for it in group["versions"]}
+
+    def test_every_kind_of_object_is_known_to_old_and_new_clusters(self):
+        for cluster in ("k120", "k136"):
+            served = self.served(cluster)
+            self.assertEqual(self.versions("deploy/manifests/*.yaml") - served, set(), cluster)
+
+    def test_there_is_an_example_of_an_autoscaler_for_each(self):
+        old, new = (self.versions(f"deploy/examples/{it}.yaml") for it in ("hpa-before-1.23", "hpa"))
+        self.assertLessEqual(old, self.served("k120"))
+        self.assertLessEqual(new, self.served("k136"))
+        self.assertEqual((old & self.served("k136"), new & self.served("k120")), (set(), set()))
+
+    def test_the_examples_differ_in_their_version_alone(self):
+        old, new = (self.root / f"deploy/examples/{it}.yaml" for it in ("hpa-before-1.23", "hpa"))
+        differing = set(old.read_text().splitlines()) ^ set(new.read_text().splitlines())
+        left = {line for line in differing if not line.startswith("#")}
+        self.assertEqual(left, {"apiVersion: autoscaling/v2", "apiVersion: autoscaling/v2beta2"})
+
+
+class Told:
+    """A reader that finds what a test says."""
+
+    name = "CLI"
+
+    def __init__(self, *lines: str, pod: str = "a-1") -> None:
+        self.found = [({"pod": pod, "container": "c"}, line) for line in lines]
+
+    def rows(self, selector: str) -> list:
+        return self.found
+
+
+class Exactness(unittest.TestCase):
+    """What counts lines must be able to say no."""
+
+    def test_a_pod_that_said_its_last_line(self):
+        whole = ["line 0 of a log", "line 1 of a log", "line 2 last"]
+        self.assertEqual(e2e_readers.is_exact([Told(*whole), Told(*whole)], "app=a"), "3 lines by CLI and CLI")
+        for wrong, said in (
+            (whole[:2], "no last line yet"),
+            (whole[1:], "1 missing [0]"),
+            ([*whole, whole[1]], "1 double [1]"),
+            ([*whole, "line 3 of a log"], "1 too many"),
+        ):
+            for readers in ([Told(*wrong), Told(*whole)], [Told(*whole), Told(*wrong)]):
+                with self.assertRaises(Failed) as raised:
+                    e2e_readers.is_exact(readers, "app=a")
+                self.assertIn(said, str(raised.exception))
+
+    def test_a_pod_whose_lines_are_known(self):
+        reader = Told("line 0", "line 1")
+        self.assertEqual(e2e_readers.is_exact([reader], "app=a", {"c": 2}), "2 lines by CLI")
+        self.assertFalse(e2e_readers.is_exact([reader], "app=a", {"c": 2, "other": 1}))
+        self.assertFalse(e2e_readers.is_exact([reader], "app=a", {"c": 2}, pods=2))
+        self.assertFalse(e2e_readers.is_exact([Told()], "app=a"))
+        with self.assertRaises(Failed):
+            e2e_readers.is_exact([reader], "app=a", {"c": 3})
+
+    def test_a_line_that_nobody_wrote(self):
+        with self.assertRaises(Failed):
+            e2e_readers.numbers([({"pod": "a"}, "lin 3")])
 
 
 if __name__ == "__main__":

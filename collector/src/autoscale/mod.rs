@@ -7,15 +7,19 @@
 //!
 //! From a request to an answer: [`path`] takes the path apart, [`selector`] reads the selectors,
 //! [`values`] asks the store, [`quantity`] writes the numbers, [`status`] the errors, [`discovery`]
-//! says what is served. [`tls`] keeps the certificates, [`serve`] the connections.
+//! says what is served. [`tls`] keeps the certificates, [`clients`] says whom they let in, [`serve`]
+//! keeps the connections, [`registration`] makes API server and collector known to each other.
 //!
 //! Whoever passes the TLS layer may ask: identity and authorization come from kube-apiserver in front
-//! (give its CA as the client CA). Metrics of objects, external and resource metrics are refused.
+//! ([`registration`] lets in nobody else). Metrics of objects, external and resource metrics are
+//! refused.
 
+pub mod clients;
 mod discovery;
 mod explain;
 mod path;
 mod quantity;
+pub mod registration;
 mod selector;
 pub mod serve;
 mod status;

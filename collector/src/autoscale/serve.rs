@@ -46,7 +46,6 @@ pub async fn serve(
     router: Router,
     shutdown: impl Future<Output = ()>,
 ) {
-    let acceptor = TlsAcceptor::from(tls.server_config());
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (end, ending) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -60,8 +59,12 @@ pub async fn serve(
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = accept(&listener, &places) => {
                 let Some((stream, place)) = accepted else { continue };
+                let Some(server) = tls.server_config() else {
+                    debug!("refused a connection: the cluster has not said yet who may ask");
+                    continue;
+                };
                 let connection = Connection {
-                    acceptor: acceptor.clone(),
+                    acceptor: TlsAcceptor::from(server),
                     router: router.clone(),
                     ending: ending.clone(),
                     _place: place,

@@ -23,6 +23,7 @@ use taffrail_query::source::{SeriesSelect, SeriesSink, SourceError};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
+use super::clients::{Authority, Clients};
 use super::tls::{Tls, TlsConfig};
 use super::*;
 use crate::ingest::otlp_metrics::decode;
@@ -437,9 +438,9 @@ struct Server {
     task: tokio::task::JoinHandle<()>,
 }
 
-async fn start(folder: &std::path::Path, client_ca: Option<PathBuf>) -> Server {
+async fn start(folder: &std::path::Path, clients: Clients) -> Server {
     let config =
-        TlsConfig { dir: folder.join("tls"), names: vec!["metrics.test.svc".into()], client_ca };
+        TlsConfig { dir: folder.join("tls"), names: vec!["metrics.test.svc".into()], clients };
     let tls = Arc::new(Tls::open(config).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -496,7 +497,7 @@ async fn fetch(
 #[tokio::test]
 async fn over_tls_with_both_versions_of_http() {
     let folder = tempfile::tempdir().unwrap();
-    let server = start(folder.path(), None).await;
+    let server = start(folder.path(), Clients::Anybody).await;
     for alpn in ["h2", "http/1.1"] {
         let (status, body) = fetch(&server, alpn, None).await.unwrap();
         assert_eq!((status, body["items"].as_array().map(Vec::len)), (200, Some(2)), "{alpn}");
@@ -506,34 +507,60 @@ async fn over_tls_with_both_versions_of_http() {
     TcpStream::connect(server.address).await.expect_err("the port is closed");
 }
 
+type Issuer = rcgen::CertifiedIssuer<'static, rcgen::KeyPair>;
+
+fn authority(name: &str) -> Issuer {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap()
+}
+
+fn client(issuer: &Issuer, name: &str) -> Identity {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["front-proxy-client".to_owned()]).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = params.signed_by(&key, issuer).unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    (vec![certificate.der().clone()], key)
+}
+
 #[tokio::test]
 async fn a_client_ca_lets_only_its_clients_in() {
     let folder = tempfile::tempdir().unwrap();
-    let authority = |name: &str| {
-        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap()
-    };
-    let client = |issuer: &rcgen::CertifiedIssuer<'static, rcgen::KeyPair>| -> Identity {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params =
-            rcgen::CertificateParams::new(vec!["front-proxy-client".to_owned()]).unwrap();
-        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&key, issuer).unwrap();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        (vec![certificate.der().clone()], key)
-    };
     let (known, unknown) = (authority("known"), authority("unknown"));
     let client_ca = folder.path().join("clients.pem");
     std::fs::write(&client_ca, known.pem()).unwrap();
-    let server = start(folder.path(), Some(client_ca)).await;
+    let server = start(folder.path(), Clients::OfFile(client_ca)).await;
     for alpn in ["h2", "http/1.1"] {
-        assert_eq!(fetch(&server, alpn, Some(client(&known))).await.unwrap().0, 200);
+        assert_eq!(fetch(&server, alpn, Some(client(&known, "any"))).await.unwrap().0, 200);
         fetch(&server, alpn, None).await.expect_err("no certificate");
-        fetch(&server, alpn, Some(client(&unknown)))
+        fetch(&server, alpn, Some(client(&unknown, "any")))
             .await
             .expect_err("a certificate of another CA");
+    }
+    server.stop.send(()).unwrap();
+    server.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cluster_says_later_who_may_ask_and_may_change_its_mind() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), Clients::OfCluster).await;
+    let (first, second) = (authority("first"), authority("second"));
+    let proxy = |issuer: &Issuer| Some(client(issuer, "front-proxy-client"));
+    fetch(&server, "h2", proxy(&first)).await.expect_err("nobody is known yet");
+    for (known, other) in [(&first, &second), (&second, &first)] {
+        let names = vec!["front-proxy-client".to_owned()];
+        server.tls.admit(&Authority { pem: known.pem(), names }).unwrap();
+        assert_eq!(fetch(&server, "h2", proxy(known)).await.unwrap().0, 200);
+        fetch(&server, "h2", None).await.expect_err("no certificate");
+        fetch(&server, "h2", proxy(other)).await.expect_err("another CA");
+        // Its alternative name is right, which must not count.
+        let stranger = Some(client(known, "somebody"));
+        fetch(&server, "h2", stranger).await.expect_err("another name of the same CA");
     }
     server.stop.send(()).unwrap();
     server.task.await.unwrap();

@@ -3,27 +3,29 @@
 //! Both lie in one folder (`ca.pem`, `ca.key`, `serving.pem`, `serving.key`, `certificates.json` with
 //! what they were made for) and are made when they are missing, damaged, made for other names, or
 //! near their end. `ca.pem` is what an APIService's `caBundle` must hold; it changes once in years.
-//! Keys are readable by the owner only. Nothing here is ever sent anywhere.
+//! Keys are readable by the owner only, and are never sent anywhere. Whom TLS lets in: [`Clients`].
 
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose,
 };
+use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
+
+use super::clients::{Authority, Clients};
 
 /// Seconds in a day.
 const DAY: i64 = 86_400;
@@ -42,9 +44,8 @@ pub struct TlsConfig {
     pub dir: PathBuf,
     /// Names and addresses that clients call the server by, such as `SERVICE.NAMESPACE.svc`.
     pub names: Vec<String>,
-    /// PEM file of the CAs of clients. When given, only clients with a certificate of one of them are
-    /// served.
-    pub client_ca: Option<PathBuf>,
+    /// Who may ask.
+    pub clients: Clients,
 }
 
 /// Why there is no TLS.
@@ -77,7 +78,10 @@ pub enum Error {
 }
 
 impl Error {
-    fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
+    pub(super) fn io(
+        action: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(std::io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
     }
@@ -88,7 +92,13 @@ pub struct Tls {
     config: TlsConfig,
     now: fn() -> i64,
     current: Arc<Current>,
-    server: Arc<ServerConfig>,
+    server: Mutex<Admission>,
+}
+
+/// Whom the settings for connections let in.
+struct Admission {
+    authority: Option<Authority>,
+    server: Option<Arc<ServerConfig>>,
 }
 
 /// What was made, and for how long.
@@ -113,7 +123,16 @@ impl Tls {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let key = prepare(&config, now(), &provider)?;
         let current = Arc::new(Current { key: RwLock::new(Arc::new(key)), provider });
-        let server = Arc::new(server_config(&config, &current)?);
+        let (authority, server) = match &config.clients {
+            Clients::Anybody => (None, Some(server_config(None, &current)?)),
+            Clients::OfCluster => (None, None),
+            Clients::OfFile(path) => {
+                let authority = Authority::of_file(path)?;
+                let server = server_config(Some((&authority, path)), &current)?;
+                (Some(authority), Some(server))
+            }
+        };
+        let server = Mutex::new(Admission { authority, server });
         Ok(Self { config, now, current, server })
     }
 
@@ -126,10 +145,27 @@ impl Tls {
         std::fs::read_to_string(&path).map_err(Error::io("read", &path))
     }
 
-    /// Settings for accepting connections; later renewals apply to them.
+    /// Settings for accepting one connection; `None` while it is not known who may ask.
     #[must_use]
-    pub fn server_config(&self) -> Arc<ServerConfig> {
-        self.server.clone()
+    pub fn server_config(&self) -> Option<Arc<ServerConfig>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner).server.clone()
+    }
+
+    /// From now on lets in clients of `authority`; says whether that is news. Only for
+    /// [`Clients::OfCluster`]: otherwise the settings stand.
+    ///
+    /// # Errors
+    /// When `authority` holds no certificates; those let in before still are.
+    pub fn admit(&self, authority: &Authority) -> Result<bool, Error> {
+        let mut admission = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = admission.authority.as_ref() == Some(authority);
+        if known || self.config.clients != Clients::OfCluster {
+            return Ok(false);
+        }
+        let origin = Path::new("the cluster's CA of front proxies");
+        let server = server_config(Some((authority, origin)), &self.current)?;
+        *admission = Admission { authority: Some(authority.clone()), server: Some(server) };
+        Ok(true)
     }
 
     /// Makes new certificates when those at hand are near their end; new connections get them. To be
@@ -157,37 +193,22 @@ impl ResolvesServerCert for Current {
     }
 }
 
-fn server_config(config: &TlsConfig, current: &Arc<Current>) -> Result<ServerConfig, Error> {
+/// Settings that let in everybody, or the clients of an authority that comes from somewhere.
+fn server_config(
+    clients: Option<(&Authority, &Path)>,
+    current: &Arc<Current>,
+) -> Result<Arc<ServerConfig>, Error> {
     let builder = ServerConfig::builder_with_provider(current.provider.clone())
         .with_safe_default_protocol_versions()?;
-    let builder = match &config.client_ca {
+    let builder = match clients {
         None => builder.with_no_client_auth(),
-        Some(path) => {
-            let roots = Arc::new(client_roots(path)?);
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(roots, current.provider.clone())
-                    .build()
-                    .map_err(|e| Error::Pem { path: path.clone(), reason: e.to_string() })?;
-            builder.with_client_cert_verifier(verifier)
+        Some((authority, origin)) => {
+            builder.with_client_cert_verifier(authority.verifier(origin, &current.provider)?)
         }
     };
     let mut server = builder.with_cert_resolver(current.clone());
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(server)
-}
-
-fn client_roots(path: &Path) -> Result<RootCertStore, Error> {
-    let bad = |reason: String| Error::Pem { path: path.to_owned(), reason };
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&bytes) {
-        let certificate = certificate.map_err(|e| bad(e.to_string()))?;
-        roots.add(certificate).map_err(|e| bad(e.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(bad("it holds no certificate".to_owned()));
-    }
-    Ok(roots)
+    Ok(Arc::new(server))
 }
 
 /// Makes what is missing, then reads the serving certificate and its key.
@@ -312,7 +333,7 @@ mod tests {
 
     fn config(folder: &Path) -> TlsConfig {
         let names = vec!["metrics.taffrail.svc".to_owned(), "127.0.0.1".to_owned()];
-        TlsConfig { dir: folder.to_owned(), names, client_ca: None }
+        TlsConfig { dir: folder.to_owned(), names, clients: Clients::Anybody }
     }
 
     fn files(folder: &Path) -> (String, String) {
@@ -373,8 +394,33 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let client_ca = folder.path().join("clients.pem");
         std::fs::write(&client_ca, "nothing").unwrap();
-        let config = TlsConfig { client_ca: Some(client_ca), ..config(folder.path()) };
+        let config = TlsConfig { clients: Clients::OfFile(client_ca), ..config(folder.path()) };
         let error = Tls::open_at(config, || NOW).err().expect("refused").to_string();
         assert!(error.contains("holds no certificate"), "{error}");
+    }
+
+    #[test]
+    fn nobody_is_let_in_before_the_cluster_says_whom() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = TlsConfig { clients: Clients::OfCluster, ..config(folder.path()) };
+        let tls = Tls::open_at(config, || NOW).unwrap();
+        assert!(tls.server_config().is_none());
+        let nothing = Authority { pem: "no certificate".into(), names: Vec::new() };
+        tls.admit(&nothing).unwrap_err();
+        assert!(tls.server_config().is_none());
+        let authority = Authority { pem: tls.ca_pem().unwrap(), names: Vec::new() };
+        assert!(tls.admit(&authority).unwrap());
+        assert!(!tls.admit(&authority).unwrap(), "no news");
+        assert!(tls.server_config().is_some());
+        tls.admit(&nothing).unwrap_err();
+        assert!(tls.server_config().is_some(), "what was let in stays");
+    }
+
+    #[test]
+    fn a_cluster_does_not_overrule_the_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let tls = Tls::open_at(config(folder.path()), || NOW).unwrap();
+        let authority = Authority { pem: tls.ca_pem().unwrap(), names: Vec::new() };
+        assert!(!tls.admit(&authority).unwrap());
     }
 }
