@@ -63,6 +63,11 @@ bench: ## Agent and collector over a generated corpus: MB per CPU second, memory
 	$(CARGO) build --release --bins --workspace
 	target/release/taffrail-bench
 
+.PHONY: bench-agent
+bench-agent: ## The agent alone: throughput, idle memory, steady rate, burst and churn (ARGS=...)
+	$(CARGO) build --release --bins -p taffrail-agent -p taffrail-sim
+	target/release/taffrail-bench-agent $(ARGS)
+
 .PHONY: cluster-up
 cluster-up: ## A real Kubernetes cluster of two nodes on this machine (root; see sim/cluster/README.md)
 	sim/cluster/cluster up

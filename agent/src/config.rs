@@ -182,7 +182,7 @@ impl Config {
     /// # Errors
     /// Every problem there is.
     pub fn check(settings: &Settings, around: &Surroundings) -> Result<Self, Vec<Problem>> {
-        let mut problems = Vec::new();
+        let mut problems = telemetry::check(settings);
         let collector = settings.required("collector").to_owned();
         if let Err(error) = Client::new(&collector) {
             problems.push(settings.problem("collector", error.to_string()));

@@ -44,8 +44,8 @@ pub const RESERVED: [&str; 18] = [
 const WAIT_FOR_POD: Duration = Duration::from_secs(10);
 /// How long files wait for the first list of pods before they are labelled by their paths.
 const WAIT_FOR_LIST: Duration = Duration::from_secs(30);
-/// Most files whose labels are kept ready; when there are more, they are made anew.
-const MADE_MAX: usize = 20_000;
+/// How many files there are at least before labels that nobody uses any more are dropped.
+const SWEEP_MIN: usize = 1024;
 /// Most unknown pods that are waited for at once; beyond, files are labelled by their paths.
 const WAITING_MAX: usize = 10_000;
 
@@ -220,13 +220,14 @@ fn workload(pod: &Pod) -> Owner {
 #[must_use]
 pub fn labeler(place: Place, pods: Pods) -> Labeler {
     let waiting = Waiting { start: Instant::now(), since: Mutex::new(HashMap::new()) };
-    let made = Mutex::new(HashMap::<FileKind, Made>::new());
+    let made = Mutex::new(AllMade { files: HashMap::new(), sweep_at: SWEEP_MIN });
     Arc::new(move |file: &FileKind, stream: LogStream| {
         let (FileKind::Container { uid, .. } | FileKind::Volume { uid, .. }) = file else {
             return Labeling::Ready(path_labels(&place, file, stream));
         };
         let now = pods.now();
-        let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = made.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = &mut all.files;
         // A pod that is long gone is remembered by its files: the collector may have been away for
         // longer than deleted pods are kept.
         let known = now.get(uid).cloned().or_else(|| made.get(file).map(|made| made.pod.clone()));
@@ -240,14 +241,30 @@ pub fn labeler(place: Place, pods: Pods) -> Labeler {
             return Labeling::Ready(labels);
         }
         waiting.forget(uid);
-        if made.len() >= MADE_MAX {
-            made.clear();
-        }
         let labels = stream_labels(&place, &pod, file, stream);
         let entry = made.entry(file.clone()).or_insert_with(|| Made::new(&pod));
         entry.keep(&pod, stream, &labels);
+        all.sweep();
         Labeling::Ready(labels)
     })
+}
+
+/// The labels of all files, for as long as somebody uses them.
+struct AllMade {
+    files: HashMap<FileKind, Made>,
+    sweep_at: usize,
+}
+
+impl AllMade {
+    /// Drops what belongs to files that are read no more, whenever there are twice as many as after
+    /// the last time.
+    fn sweep(&mut self) {
+        if self.files.len() >= self.sweep_at {
+            self.files.retain(|_, made| made.streams.iter().flatten().any(Labels::is_shared));
+            self.files.shrink_to_fit();
+            self.sweep_at = SWEEP_MIN.max(2 * self.files.len());
+        }
+    }
 }
 
 /// The labels of a file's streams, as long as its pod is the same object.

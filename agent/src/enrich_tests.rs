@@ -163,3 +163,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn labels_that_nobody_uses_are_dropped_when_there_are_many() {
+    let mut all = AllMade { files: HashMap::new(), sweep_at: SWEEP_MIN };
+    let pod = Arc::new(Pod { uid: "u".into(), ..Pod::default() });
+    let mut held = Vec::new();
+    for n in 0..SWEEP_MIN {
+        let mut made = Made::new(&pod);
+        let labels: Labels = [("n", n.to_string())].into_iter().collect();
+        made.keep(&pod, LogStream::Stdout, &labels);
+        if n % 100 == 0 {
+            held.push(labels);
+        }
+        all.files.insert(FileKind::Plain { path: n.to_string() }, made);
+        all.sweep();
+    }
+    assert_eq!(all.files.len(), held.len());
+    for labels in &held {
+        let path = labels.get("n").expect("it is there").to_owned();
+        assert!(all.files.contains_key(&FileKind::Plain { path }), "{labels}");
+    }
+}

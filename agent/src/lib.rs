@@ -4,7 +4,7 @@
 //! pods (API or file) --snapshot--> enrich (labels), volumes (rules), scrape (targets)
 //! files:    discover -> tail -> batch -> ship ------------> collector /v1/logs
 //! metrics:  scrape: workers -> queue -> sender -----------> collector /v1/metrics
-//! people:   status  <- http
+//! people:   status  <- http; reload <- the file of settings
 //! ```
 //!
 //! The stop goes to the sources (pods, files, workers, listener); the sender ends when its queue is
@@ -18,6 +18,7 @@ pub mod discover;
 pub mod enrich;
 pub mod pods;
 mod refusal;
+pub mod reload;
 pub mod scrape;
 pub mod ship;
 pub mod state;
@@ -30,6 +31,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use prometheus::Registry;
+use taffrail_kit::clock;
+use taffrail_kit::config::Settings;
 use taffrail_kit::http::Client;
 use taffrail_kit::shutdown::Shutdown;
 use tokio::net::TcpListener;
@@ -37,6 +40,7 @@ use tokio::task::JoinSet;
 
 use config::Config;
 use pods::source::Source;
+use reload::{Follower, Knobs, Reloads, SetLogFilter};
 use scrape::send::{Queue, Sender};
 use state::StateDir;
 use tail::LogPipeline;
@@ -56,6 +60,8 @@ pub struct Agent {
     sender: Sender,
     queue: Queue,
     listener: Option<(TcpListener, axum::Router)>,
+    reloads: Reloads,
+    follower: Option<Follower>,
     _state: StateDir,
 }
 
@@ -88,7 +94,10 @@ impl Agent {
         let scraper =
             scrape::Scraper::new(config.scrape, place, pods.clone(), queue.clone(), metrics);
 
+        let reloads = Reloads::register(registry).context("register the metrics of settings")?;
         let sources = status::Sources {
+            started: clock::unix_millis(),
+            config: reloads.clone(),
             place: config.place,
             collector: config.collector,
             registry: registry.clone(),
@@ -106,7 +115,34 @@ impl Agent {
             None => None,
         };
         let grace = config.grace;
-        Ok(Self { grace, source, logs, scraper, sender, queue, listener, _state: state })
+        let follower = None;
+        Ok(Self {
+            grace,
+            source,
+            logs,
+            scraper,
+            sender,
+            queue,
+            listener,
+            reloads,
+            follower,
+            _state: state,
+        })
+    }
+
+    /// Takes up changes of the file that `settings` come from, if there is one. Must be called inside
+    /// the runtime.
+    ///
+    /// # Errors
+    /// When the signal to reload cannot be heard.
+    pub fn follow_config(
+        &mut self,
+        settings: &Settings,
+        log_filter: SetLogFilter,
+    ) -> std::io::Result<()> {
+        let knobs = Knobs { log_filter, scrape: self.scraper.settings() };
+        self.follower = Follower::new(settings, knobs, self.reloads.clone())?;
+        Ok(())
     }
 
     /// Where `/metrics` and its siblings are answered.
@@ -126,6 +162,9 @@ impl Agent {
         tasks.spawn("tail", async move { Ok(logs.run(end).await?) });
         tasks.spawn("scrape", infallible(self.scraper.run(shutdown.clone())));
         tasks.spawn("send", infallible(self.sender.run()));
+        if let Some(follower) = self.follower {
+            tasks.spawn("config", infallible(follower.run(shutdown.clone())));
+        }
         if let Some((listener, router)) = self.listener {
             let mut end = shutdown.clone();
             let server = axum::serve(listener, router);

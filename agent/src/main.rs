@@ -2,20 +2,18 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use taffrail_agent::Agent;
 use taffrail_agent::config::{Config, SCHEMA, Surroundings};
-use taffrail_kit::config::{Settings, Stop};
+use taffrail_kit::config::Settings;
 use taffrail_kit::{panics, shutdown, telemetry};
 
 fn main() -> ExitCode {
     panics::abort_on_panic();
-    let settings = match SCHEMA.load() {
-        Ok(settings) => settings,
+    let around = Surroundings::look();
+    let (settings, config) = match SCHEMA.start(|settings| Config::check(settings, &around)) {
+        Ok(good) => good,
         Err(stop) => return stop.report(),
-    };
-    let config = match Config::check(&settings, &Surroundings::look()) {
-        Ok(config) => config,
-        Err(problems) => return Stop::Problems(problems).report(),
     };
     match run(&settings, config) {
         Ok(()) => ExitCode::SUCCESS,
@@ -30,7 +28,10 @@ fn main() -> ExitCode {
 async fn run(settings: &Settings, config: Config) -> anyhow::Result<()> {
     let registry = telemetry::metrics::registry("taffrail-agent");
     let telemetry = telemetry::start(settings, "taffrail-agent", &registry)?;
-    let agent = Agent::build(config, &registry).await?;
+    let mut agent = Agent::build(config, &registry).await?;
+    let filter = telemetry.log_filter();
+    let set_filter = move |text: &str| filter.set(text).map_err(|error| error.to_string());
+    agent.follow_config(settings, Box::new(set_filter)).context("watch the file of settings")?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         collector = settings.required("collector"),

@@ -1,26 +1,41 @@
 //! What the agent answers over HTTP: `/metrics`, `/livez`, `/readyz` and `/status`.
 //!
-//! All of it is for people and probes; nothing of it changes anything.
+//! `/status` is a page for who asks with a browser and JSON for everybody else; `/status.json` and
+//! `/status.html` are always that. All of it is for people and probes; nothing of it changes anything.
+//! [`report`] gathers what is said, [`page`] writes it for people.
 
-use std::collections::BTreeMap;
+mod page;
+mod report;
+
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use prometheus::Registry;
-use serde::Serialize;
+use serde::Deserialize;
 use taffrail_kit::telemetry::metrics;
+use taffrail_model::time::Millis;
 
 use crate::enrich::Place;
+use crate::pods::Pods;
 use crate::pods::volumes::Problems;
-use crate::pods::{Origin, Pods};
-use crate::scrape::{Overview, TargetStatus};
-use crate::tail::{FileStatus, StatusHandle};
+use crate::reload::Reloads;
+use crate::scrape::Overview;
+use crate::tail::StatusHandle;
+
+/// Files on the page when nothing else is asked for.
+const PAGE_FILES: usize = 200;
+/// The page for people needs nothing from anywhere.
+const CONTENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 /// Where the answers come from.
 pub struct Sources {
+    /// When the agent was put together.
+    pub started: Millis,
+    /// The file of settings.
+    pub config: Reloads,
     /// Node and cluster.
     pub place: Place,
     /// Where everything is sent.
@@ -37,43 +52,11 @@ pub struct Sources {
     pub scraped: Overview,
 }
 
-#[derive(Serialize)]
-struct Status {
-    node: String,
-    cluster: String,
-    collector: String,
-    pods: PodsStatus,
-    files: Vec<File>,
-    volume_problems: BTreeMap<String, String>,
-    targets: Vec<TargetStatus>,
-    target_problems: BTreeMap<String, String>,
-}
-
-#[derive(Serialize)]
-struct File {
-    path: String,
-    source: String,
-    open: bool,
-    position: u64,
-    committed: u64,
-    lag: u64,
-    error: Option<String>,
-}
-
-impl From<FileStatus> for File {
-    fn from(file: FileStatus) -> Self {
-        let FileStatus { path, source, open, position, committed, lag, error } = file;
-        let path = path.to_string_lossy().into_owned();
-        Self { path, source, open, position, committed, lag, error }
-    }
-}
-
-#[derive(Serialize)]
-struct PodsStatus {
-    origin: &'static str,
-    synced: bool,
-    count: usize,
-    problem: Option<String>,
+/// What may stand behind the question mark.
+#[derive(Debug, Deserialize)]
+struct Wishes {
+    /// Most files; the worst come first.
+    limit: Option<usize>,
 }
 
 /// The routes.
@@ -83,6 +66,8 @@ pub fn router(sources: Sources) -> axum::Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/status", get(status))
+        .route("/status.html", get(html))
+        .route("/status.json", get(json))
         .with_state(Arc::new(sources))
 }
 
@@ -100,22 +85,26 @@ async fn ready(State(sources): State<Arc<Sources>>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("pods are not known: {why}\n")).into_response()
 }
 
-async fn status(State(sources): State<Arc<Sources>>) -> Json<Status> {
-    let pods = sources.pods.now();
-    let origin = match pods.origin {
-        Origin::None => "none",
-        Origin::Cluster => "cluster",
-        Origin::File => "file",
-    };
-    let (synced, count, problem) = (pods.synced, pods.live().count(), pods.problem.clone());
-    Json(Status {
-        node: sources.place.node.clone(),
-        cluster: sources.place.cluster.clone(),
-        collector: sources.collector.clone(),
-        pods: PodsStatus { origin, synced, count, problem },
-        files: sources.files.status().await.into_iter().map(File::from).collect(),
-        volume_problems: sources.volumes.now(),
-        targets: sources.scraped.targets(),
-        target_problems: sources.scraped.problems(),
-    })
+async fn status(sources: State<Arc<Sources>>, wishes: Query<Wishes>, asked: HeaderMap) -> Response {
+    let accept = asked.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    // Browsers name it first; probes and scripts name nothing, or JSON.
+    if accept.is_some_and(|accept| accept.contains("text/html")) {
+        html(sources, wishes).await
+    } else {
+        json(sources, wishes).await
+    }
+}
+
+async fn json(State(sources): State<Arc<Sources>>, wishes: Query<Wishes>) -> Response {
+    let limit = wishes.limit.unwrap_or(usize::MAX);
+    Json(report::gather(&sources, limit).await).into_response()
+}
+
+async fn html(State(sources): State<Arc<Sources>>, wishes: Query<Wishes>) -> Response {
+    let report = report::gather(&sources, wishes.limit.unwrap_or(PAGE_FILES)).await;
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_POLICY),
+    ];
+    (headers, page::render(&report)).into_response()
 }

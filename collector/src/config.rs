@@ -177,7 +177,7 @@ impl Config {
     /// # Errors
     /// Every problem there is.
     pub fn check(settings: &Settings) -> Result<Self, Vec<Problem>> {
-        let mut problems = Vec::new();
+        let mut problems = telemetry::check(settings);
         let mut at_least = |key: &'static str, value: u64, least: u64, text: &str| {
             if value < least {
                 problems.push(settings.problem(key, format!("is below {text}")));

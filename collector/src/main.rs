@@ -4,18 +4,14 @@ use std::process::ExitCode;
 
 use taffrail_collector::Collector;
 use taffrail_collector::config::{Config, SCHEMA};
-use taffrail_kit::config::{Settings, Stop};
+use taffrail_kit::config::Settings;
 use taffrail_kit::{panics, shutdown, telemetry};
 
 fn main() -> ExitCode {
     panics::abort_on_panic();
-    let settings = match SCHEMA.load() {
-        Ok(settings) => settings,
+    let (settings, config) = match SCHEMA.start(Config::check) {
+        Ok(good) => good,
         Err(stop) => return stop.report(),
-    };
-    let config = match Config::check(&settings) {
-        Ok(config) => config,
-        Err(problems) => return Stop::Problems(problems).report(),
     };
     match run(&settings, config) {
         Ok(()) => ExitCode::SUCCESS,

@@ -56,6 +56,12 @@ impl Labels {
         &self.0
     }
 
+    /// Whether somebody else holds this very set too: a cache may drop what is not shared.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// How many labels there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,7 +1,8 @@
 //! The one writer of the pods: takes what a source says and publishes snapshots.
 //!
 //! [`Table::apply`] is a plain state machine; time is given to it. Deleted pods are kept for
-//! [`KEEP_DELETED`] and no longer; the number of pods is bounded by [`PODS_MAX`].
+//! [`KEEP_DELETED`] and no longer, and no more than [`DELETED_MAX`] of them; the number of pods is
+//! bounded by [`PODS_MAX`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,6 +19,10 @@ pub const KEEP_DELETED: Duration = Duration::from_secs(600);
 /// Most pods that are known at once, deleted ones included. The kubelet's default limit is 110 on a
 /// node; a pod list file may hold a whole cluster.
 pub const PODS_MAX: usize = 20_000;
+
+/// Most deleted pods that are known: those that went first are forgotten first. A node that loses more
+/// than this within [`KEEP_DELETED`] restarts several pods a second.
+pub const DELETED_MAX: usize = 2000;
 
 /// What a source says.
 #[derive(Debug)]
@@ -78,7 +83,25 @@ impl Table {
         self.pods.retain(|_, known| {
             known.deleted.is_none_or(|at| now.saturating_duration_since(at) < KEEP_DELETED)
         });
+        self.forget_oldest();
         self.publish(synced, problem);
+    }
+
+    fn forget_oldest(&mut self) {
+        let deleted = |known: &Known| known.deleted;
+        let mut times: Vec<Instant> = self.pods.values().filter_map(deleted).collect();
+        let Some(surplus) = times.len().checked_sub(DELETED_MAX).filter(|s| *s > 0) else { return };
+        let last = *times.select_nth_unstable(surplus - 1).1;
+        // Pods that went with one list have one time.
+        let mut ties = surplus - times.iter().filter(|at| **at < last).count();
+        self.pods.retain(|_, known| match known.deleted {
+            Some(at) if at == last && ties > 0 => {
+                ties -= 1;
+                false
+            }
+            Some(at) => at >= last,
+            None => true,
+        });
     }
 
     fn insert(&mut self, pod: Arc<Pod>) {
@@ -144,6 +167,29 @@ mod tests {
         assert!(pods.now().get("1").is_none());
         assert!(pods.now().get("2").is_some());
         assert_eq!(live(&pods), ["c"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_many_deleted_pods_the_last_are_known() {
+        let (mut table, pods) = Table::new(Origin::Cluster);
+        let all = |range: std::ops::Range<usize>| -> Vec<Pod> {
+            range.map(|n| pod(&n.to_string(), "p")).collect()
+        };
+        let stays = || pod("stays", "s");
+        for (from, to) in [(0, 1500), (1500, 3000), (3000, 3001)] {
+            let mut list = all(from..to);
+            list.push(stays());
+            table.apply(Event::Listed(list), Instant::now());
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        table.apply(Event::Listed(vec![stays()]), Instant::now());
+        let now = pods.now();
+        let known = |range: std::ops::Range<usize>| {
+            range.filter(|n| now.get(&n.to_string()).is_some()).count()
+        };
+        assert_eq!(now.count(), DELETED_MAX + 1);
+        assert_eq!((known(0..1500), known(1500..3000), known(3000..3001)), (499, 1500, 1));
+        assert!(now.get("stays").is_some());
     }
 
     #[tokio::test]

@@ -142,6 +142,7 @@ pub struct Scraper {
     place: Place,
     pods: Pods,
     shared: Shared,
+    settings: watch::Sender<Arc<Config>>,
     overview: Overview,
     workers: BTreeMap<(String, u128), watch::Sender<Fate>>,
     running: JoinSet<()>,
@@ -158,15 +159,16 @@ impl Scraper {
         metrics: Metrics,
     ) -> Self {
         let overview = Overview::default();
+        let (settings, current) = watch::channel(Arc::new(config));
         let shared = Shared {
-            config: Arc::new(config),
+            config: current,
             queue,
             metrics,
             board: overview.1.clone(),
             at_once: Arc::new(Semaphore::new(AT_ONCE_MAX)),
         };
         let (workers, running) = (BTreeMap::new(), JoinSet::new());
-        Self { place, pods, shared, overview, workers, running }
+        Self { place, pods, shared, settings, overview, workers, running }
     }
 
     /// A view that stays up to date.
@@ -175,8 +177,15 @@ impl Scraper {
         self.overview.clone()
     }
 
+    /// Takes other settings while it runs; all but the size of the queue are followed.
+    #[must_use]
+    pub fn settings(&self) -> watch::Sender<Arc<Config>> {
+        self.settings.clone()
+    }
+
     /// Scrapes until the end.
     pub async fn run(mut self, mut shutdown: Shutdown) {
+        let mut settings = self.shared.config.clone();
         loop {
             self.reconcile();
             let changed = async {
@@ -186,6 +195,8 @@ impl Scraper {
             tokio::select! {
                 () = shutdown.wait() => break,
                 () = changed => {}
+                // There may be other targets. The sender lives as long as this.
+                Ok(()) = settings.changed() => {}
                 // Only to take in those that have ended.
                 Some(_) = self.running.join_next() => {}
             }
@@ -200,7 +211,7 @@ impl Scraper {
     /// Starts workers for targets that are new and ends those of targets that are gone.
     fn reconcile(&mut self) {
         let (mut targets, found) = target::of_pods(&self.place, &self.pods.now());
-        targets.extend(self.shared.config.targets.iter().cloned());
+        targets.extend(self.shared.config.borrow().targets.iter().cloned());
         let mut problems: BTreeMap<String, String> =
             found.into_iter().map(|(pod, problem)| (pod, problem.to_string())).collect();
         let wanted: BTreeSet<_> = targets.iter().take(TARGETS_MAX).map(Target::key).collect();

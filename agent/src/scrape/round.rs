@@ -75,6 +75,11 @@ impl TargetState {
         Self { labels, resource, cache: SeriesCache::default(), reported: false, samples_max }
     }
 
+    /// Allows so many samples from now on.
+    pub fn limit(&mut self, samples_max: usize) {
+        self.samples_max = samples_max;
+    }
+
     /// Takes the body that the target answered, or `None` if it did not, at the time `ts`.
     pub fn take(
         &mut self,

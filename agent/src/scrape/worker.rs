@@ -55,7 +55,7 @@ pub(super) type Board = Arc<Mutex<BTreeMap<(String, u128), TargetStatus>>>;
 /// What all workers share.
 #[derive(Clone)]
 pub(super) struct Shared {
-    pub(super) config: Arc<Config>,
+    pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) queue: Queue,
     pub(super) metrics: Metrics,
     pub(super) board: Board,
@@ -74,7 +74,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(target: Target, shared: Shared) -> Result<Self, FetchError> {
-        let config = &shared.config;
+        let config = shared.config.borrow().clone();
         let fetcher = Fetcher::new(&target.url, config.timeout, config.body_bytes_max)?;
         let state = TargetState::new(target.labels.clone(), config.samples_max);
         Ok(Self { target, fetcher, state: Some(state), text_only: false, shared })
@@ -82,7 +82,8 @@ impl Worker {
 
     /// Works until its fate changes.
     pub(super) async fn run(mut self, mut fate: watch::Receiver<Fate>) {
-        let interval = self.shared.config.interval;
+        let mut settings = self.shared.config.clone();
+        let mut interval = self.adopt(&mut settings);
         // Who scales on a new pod does not wait an interval for its first sample.
         let soon = Instant::now() + self.offset(interval.min(FIRST_WITHIN));
         let mut ticks = tokio::time::interval_at(soon, interval);
@@ -91,6 +92,14 @@ impl Worker {
         let changed = loop {
             let asked = tokio::select! {
                 changed = next_fate(&mut fate) => break changed,
+                Ok(()) = settings.changed() => {
+                    let other = self.adopt(&mut settings);
+                    if std::mem::replace(&mut interval, other) != other {
+                        ticks = tokio::time::interval_at(Instant::now() + self.offset(other), other);
+                        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+                    }
+                    continue;
+                }
                 asked = self.ask(&mut ticks) => asked,
             };
             self.take(asked).await;
@@ -102,6 +111,19 @@ impl Worker {
         if let (Fate::Vanished, Some(state)) = (changed, &mut self.state) {
             self.shared.queue.push(state.end(clock::unix_millis()));
         }
+    }
+
+    /// Takes up the settings as they are now; gives the interval.
+    fn adopt(&mut self, settings: &mut watch::Receiver<Arc<Config>>) -> Duration {
+        let config = settings.borrow_and_update().clone();
+        // The URL is one that could be asked before: there is no error.
+        if let Ok(new) = Fetcher::new(&self.target.url, config.timeout, config.body_bytes_max) {
+            self.fetcher = new;
+        }
+        if let Some(state) = &mut self.state {
+            state.limit(config.samples_max);
+        }
+        config.interval
     }
 
     /// Waits for the next turn and asks the target. Cancelled, it has done nothing.
@@ -129,7 +151,7 @@ impl Worker {
         });
         // Only the end of the runtime, or a bug, loses the state; a new one begins then.
         let Ok((state, mut outcome, failed)) = reading.await else {
-            let samples_max = self.shared.config.samples_max;
+            let samples_max = self.shared.config.borrow().samples_max;
             self.state = Some(TargetState::new(self.target.labels.clone(), samples_max));
             return;
         };

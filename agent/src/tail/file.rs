@@ -19,6 +19,7 @@ use std::time::Instant;
 use rustix::fs::{Mode, OFlags, ResolveFlags, SeekFrom};
 
 use super::identity::{self, CHECK_BYTES, FileId, Look, Version};
+use super::lag::Marks;
 use super::lines::Lines;
 use super::packed::{self, Unpacked};
 use super::positions::Known;
@@ -69,6 +70,8 @@ pub struct TailFile {
     pub error: Option<String>,
     /// For which batch its labels were looked up last; none: it has no labels yet.
     pub labelled: Option<u64>,
+    /// Ends that it had, to tell how long its bytes wait.
+    pub marks: Marks,
     content: Content,
     /// The last bytes before the position.
     tail: Vec<u8>,
@@ -120,6 +123,7 @@ impl TailFile {
             passed_at: None,
             error: None,
             labelled: None,
+            marks: Marks::default(),
             content,
             tail,
             line_tail: Vec::new(),
@@ -224,6 +228,13 @@ impl TailFile {
             }
             Content::Parked | Content::Closed => Ok(Read::End),
         }
+    }
+
+    /// Reads at an offset of a plain file that is held open, without moving; how many bytes.
+    #[must_use]
+    pub fn peek(&self, offset: u64, buffer: &mut [u8]) -> Option<usize> {
+        let Content::Plain(file) = &self.content else { return None };
+        read_at(file, buffer, offset).ok()
     }
 
     /// Remembers the end of the bytes that were just read and pushed to the lines.

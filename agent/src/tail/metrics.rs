@@ -1,6 +1,6 @@
 //! What the log path counts of itself: `taffrail_tail_…`.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use crate::batch::Taken;
 
@@ -19,6 +19,10 @@ pub struct Metrics {
     pub files: IntGauge,
     /// Bytes that are in files and not yet in the store.
     pub lag_bytes: IntGauge,
+    /// The same of the file that has most of them.
+    pub lag_bytes_max: IntGauge,
+    /// How long the oldest of these bytes has waited.
+    pub lag_seconds: Gauge,
     /// Files whose content began anew.
     pub truncations: IntCounter,
     /// Files that could not be opened or read.
@@ -45,6 +49,11 @@ impl Metrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok::<_, prometheus::Error>(gauge)
         };
+        let lag_seconds = Gauge::new(
+            "taffrail_tail_lag_seconds",
+            "How long the oldest byte that is not yet in the store has waited, over all files.",
+        )?;
+        registry.register(Box::new(lag_seconds.clone()))?;
         let marked = IntCounterVec::new(
             Opts::new(
                 "taffrail_tail_marked_lines_total",
@@ -60,6 +69,11 @@ impl Metrics {
             files_open: gauge("files_open", "Log files held open.")?,
             files: gauge("files", "Log files known.")?,
             lag_bytes: gauge("lag_bytes", "Bytes in log files that are not yet in the store.")?,
+            lag_bytes_max: gauge(
+                "lag_bytes_max",
+                "Bytes that are not yet in the store of the file that has most of them.",
+            )?,
+            lag_seconds,
             truncations: counter("truncations_total", "Log files whose content began anew.")?,
             read_errors: counter(
                 "read_errors_total",

@@ -20,6 +20,7 @@ pub mod file;
 mod hint;
 pub mod identity;
 pub mod join;
+pub mod lag;
 pub mod level;
 pub mod lines;
 pub mod metrics;

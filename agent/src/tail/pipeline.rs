@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::hint;
 use super::metrics::Metrics;
 use super::reader::{Event, Reader, UNDER_WAY_MAX};
-use super::{Config, Labeler, VolumeRules};
+use super::{Config, FileKind, Labeler, VolumeRules};
 use crate::ship::{self, Shipper};
 
 /// Room for events to the reader: one answer for each batch under way, a hint, a question, and some.
@@ -33,20 +33,26 @@ pub enum Error {
 }
 
 /// What is known of one file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct FileStatus {
     /// Where it is, or was seen last.
     pub path: PathBuf,
     /// Identity on the wire; empty for what cannot be opened.
     pub source: String,
+    /// What it is; nothing for what cannot be opened.
+    pub kind: Option<FileKind>,
     /// Whether it is held open.
     pub open: bool,
     /// Offset of the next byte to read.
     pub position: u64,
     /// Everything before this offset is in the store.
     pub committed: u64,
-    /// Bytes from there to the end of the file.
+    /// Length of the file in bytes; of an unpacked one, what was read of it.
+    pub size: u64,
+    /// Bytes from what is in the store to the end of the file.
     pub lag: u64,
+    /// How long the oldest of them has waited; nothing when that is not known.
+    pub lag_seconds: Option<f64>,
     /// Why it is not read.
     pub error: Option<String>,
 }

@@ -33,6 +33,7 @@ use crate::batch::{Builder, Taken};
 use crate::discover::Scanner;
 use crate::ship::Outgoing;
 
+mod lag;
 mod reconcile;
 
 /// How many batches may wait for their acknowledgement. One is sent, one is ready, one is a reserve
@@ -366,28 +367,6 @@ impl Reader {
         }
         self.chains = chains;
         self.builder.rewind(|number| committed.get(&number).copied());
-    }
-
-    fn status(&self) -> Vec<FileStatus> {
-        let files = self.chains.values().flat_map(|c| &c.files).map(|file| {
-            let size = file.look().map_or_else(|_| file.position(), |l| l.size);
-            let size = if file.is_packed() { file.position() } else { size };
-            FileStatus {
-                path: file.path.clone(),
-                source: file.source.to_string(),
-                open: file.is_open(),
-                position: file.position(),
-                committed: file.committed,
-                lag: size.saturating_sub(file.committed),
-                error: file.error.clone(),
-            }
-        });
-        let problems = self.problems.iter().map(|(path, error)| FileStatus {
-            path: path.clone(),
-            error: Some(error.clone()),
-            ..FileStatus::default()
-        });
-        files.chain(problems).collect()
     }
 
     fn new_number(&mut self, chain: u64) -> FileNumber {

@@ -7,6 +7,8 @@ use super::units;
 pub enum Kind {
     /// Any text.
     Text,
+    /// Any text, which is never shown again.
+    Secret,
     /// A path of a file or folder.
     Path,
     /// `HOST:PORT` with an IP address as host (`:4100` means all addresses).
@@ -28,6 +30,7 @@ impl Kind {
     pub(super) fn placeholder(self) -> &'static str {
         match self {
             Self::Text => "TEXT",
+            Self::Secret => "SECRET",
             Self::Path => "PATH",
             Self::Addr => "ADDR",
             Self::Url => "URL",
@@ -45,7 +48,7 @@ pub(super) fn check_text(kind: Kind, text: &str) -> Result<(), String> {
         if ok { Ok(()) } else { Err(format!("{text:?} is not {what}")) }
     };
     match kind {
-        Kind::Text => Ok(()),
+        Kind::Text | Kind::Secret => Ok(()),
         Kind::Path => expected(!text.is_empty(), "a path"),
         Kind::Addr => expected(
             units::addr(text).is_some(),

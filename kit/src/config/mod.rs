@@ -8,23 +8,35 @@
 //! Values that are lists or maps stand only in the file, as [`Section`]s; their owner reads them from
 //! the marked tree in [`yaml`].
 //!
-//! Pure but for [`Schema::load`], the one place that reads the command line, the environment and the
-//! file.
+//! [`command`] is the command line, [`effective`] what `--print-config` says, [`changes`] compares two
+//! settings, [`watch`] waits for the file to change.
+//!
+//! Pure but for [`Schema::start`], [`Schema::start_again`] and [`watch`], which read the command line,
+//! the environment and the file.
 
+mod changes;
+mod command;
+mod effective;
 mod kind;
 mod reference;
 pub mod units;
+pub mod watch;
 pub mod yaml;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use command::{distance, flag};
 pub use kind::Kind;
 use kind::check_text;
 use yaml::{Node, Place, Value};
+
+/// The place of a value that nobody gave.
+const DEFAULT: &str = "default";
 
 /// One row of a program's table of settings.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +95,7 @@ impl fmt::Display for Problem {
 /// Why the program does not run.
 #[derive(Debug)]
 pub enum Stop {
-    /// `--help` or `--version` was asked: print the text and exit with 0.
+    /// `--help`, `--version`, `--check` or `--print-config` was asked: print the text and exit with 0.
     Asked(String),
     /// The command line itself cannot be read: print the text and exit with 2.
     Usage(String),
@@ -131,6 +143,14 @@ struct Given {
     place: String,
 }
 
+/// What the command line asks the program to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    Run,
+    Check,
+    Print,
+}
+
 /// The checked settings of one run. Getters take the setting's key; asking for a key that is not in
 /// the table is a bug and panics.
 #[derive(Clone, Debug)]
@@ -138,51 +158,119 @@ pub struct Settings {
     values: BTreeMap<&'static str, Given>,
     sections: BTreeMap<&'static str, Node>,
     file: Option<PathBuf>,
+    /// What stood in the file.
+    text: Option<String>,
     known: Vec<&'static str>,
 }
 
+/// Reads a variable of the environment.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Reads a whole file, or says why not.
+pub type ReadFile<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
+
+/// What came in from outside, with all that is wrong with it. Wrong values are replaced by their
+/// defaults, so that what is left can be checked too.
+struct Gathered {
+    settings: Settings,
+    problems: Vec<Problem>,
+    /// Whether all settings that are required have a value.
+    complete: bool,
+    task: Task,
+}
+
 impl Schema {
-    /// Reads the process's command line, environment and the file named by `--config`.
+    /// Reads the process's command line, environment and the file named by `--config`, lets `check`
+    /// make of it what the program needs, and does what else the command line asks for: with
+    /// `--check` and `--print-config` the program does not run.
+    ///
+    /// # Errors
+    /// When something else than running was asked for, or with every problem there is.
+    pub fn start<C>(
+        &self,
+        check: impl FnOnce(&Settings) -> Result<C, Vec<Problem>>,
+    ) -> Result<(Settings, C), Stop> {
+        self.start_from(std::env::args_os().skip(1), &environment, &read_file, check)
+    }
+
+    /// As [`Schema::start`] for a program that runs already, with `text` as the content of the file
+    /// or why it cannot be read.
+    ///
+    /// # Errors
+    /// Every problem there is.
+    pub fn start_again<C>(
+        &self,
+        text: &Result<String, String>,
+        check: impl FnOnce(&Settings) -> Result<C, Vec<Problem>>,
+    ) -> Result<(Settings, C), Vec<Problem>> {
+        let read = |_: &Path| text.clone();
+        match self.start_from(std::env::args_os().skip(1), &environment, &read, check) {
+            Ok(good) => Ok(good),
+            Err(Stop::Problems(problems)) => Err(problems),
+            // The command line is the one that the program was started with: it can be read.
+            Err(Stop::Asked(_) | Stop::Usage(_)) => Err(Vec::new()),
+        }
+    }
+
+    /// As [`Schema::start`], with everything from outside given by the caller.
+    ///
+    /// # Errors
+    /// As [`Schema::start`].
+    pub fn start_from<C>(
+        &self,
+        args: impl IntoIterator<Item = OsString>,
+        env: Environment<'_>,
+        read: ReadFile<'_>,
+        check: impl FnOnce(&Settings) -> Result<C, Vec<Problem>>,
+    ) -> Result<(Settings, C), Stop> {
+        let Gathered { settings, mut problems, complete, task } = self.gather(args, env, read)?;
+        let checked = if complete { check(&settings) } else { Err(Vec::new()) };
+        let config = match checked {
+            Ok(config) if problems.is_empty() => config,
+            Ok(_) => return Err(Stop::Problems(problems)),
+            Err(found) => {
+                problems.extend(found);
+                return Err(Stop::Problems(problems));
+            }
+        };
+        match task {
+            Task::Run => Ok((settings, config)),
+            Task::Check => Err(Stop::Asked(match &settings.file {
+                Some(file) => format!("{}: the settings are good\n", file.display()),
+                None => "the settings are good\n".to_owned(),
+            })),
+            Task::Print => Err(Stop::Asked(self.effective(&settings))),
+        }
+    }
+
+    /// Reads settings, with everything from outside given by the caller.
     ///
     /// # Errors
     /// When help was asked for, or with every problem there is.
-    #[expect(clippy::disallowed_methods, reason = "settings are read here and nowhere else")]
-    pub fn load(&self) -> Result<Settings, Stop> {
-        let env = |name: &str| std::env::var(name).ok();
-        self.load_from(std::env::args_os().skip(1), &env, &|path| {
-            std::fs::read_to_string(path).map_err(|e| e.to_string())
-        })
-    }
-
-    /// As [`Schema::load`], with everything from outside given by the caller.
-    ///
-    /// # Errors
-    /// As [`Schema::load`].
     pub fn load_from(
         &self,
-        args: impl IntoIterator<Item = std::ffi::OsString>,
-        env: &dyn Fn(&str) -> Option<String>,
-        read: &dyn Fn(&Path) -> Result<String, String>,
+        args: impl IntoIterator<Item = OsString>,
+        env: Environment<'_>,
+        read: ReadFile<'_>,
     ) -> Result<Settings, Stop> {
-        let matches = self.command().try_get_matches_from(
-            std::iter::once(std::ffi::OsString::from(self.program)).chain(args),
-        );
-        let matches = matches.map_err(|error| match error.kind() {
-            clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => {
-                Stop::Asked(error.to_string())
-            }
-            _ => Stop::Usage(error.to_string()),
-        })?;
+        let Gathered { settings, problems, .. } = self.gather(args, env, read)?;
+        if problems.is_empty() { Ok(settings) } else { Err(Stop::Problems(problems)) }
+    }
+
+    fn gather(
+        &self,
+        args: impl IntoIterator<Item = OsString>,
+        env: Environment<'_>,
+        read: ReadFile<'_>,
+    ) -> Result<Gathered, Stop> {
+        let line = self.read_command_line(args)?;
         let mut problems = Vec::new();
-        let file = matches
-            .get_one::<String>("config")
-            .cloned()
-            .or_else(|| env(&self.env_name("config")).filter(|v| !v.is_empty()))
-            .map(PathBuf::from);
+        let in_env = || env(&self.env_name("config")).filter(|v| !v.is_empty());
+        let file = line.file.or_else(in_env).map(PathBuf::from);
         let mut settings = Settings {
             values: BTreeMap::new(),
             sections: BTreeMap::new(),
             file: file.clone(),
+            text: None,
             known: self.settings.iter().map(|s| s.key).collect(),
         };
         if let Some(path) = &file {
@@ -191,12 +279,16 @@ impl Schema {
                     place: "--config".into(),
                     message: format!("cannot read {}: {reason}", path.display()),
                 }),
-                Ok(text) => self.take_file(path, &text, &mut settings, &mut problems),
+                Ok(text) => {
+                    self.take_file(path, &text, &mut settings, &mut problems);
+                    settings.text = Some(text);
+                }
             }
         }
+        let mut complete = true;
         for setting in self.settings {
             let env_name = self.env_name(setting.key);
-            let given = if let Some(text) = matches.get_one::<String>(setting.key) {
+            let given = if let Some(text) = line.matches.get_one::<String>(setting.key) {
                 Some(Given { text: text.clone(), place: flag(setting.key) })
             } else {
                 env(&env_name)
@@ -207,21 +299,27 @@ impl Schema {
                 settings.values.insert(setting.key, given);
             }
             self.check(setting, &mut settings, &mut problems);
+            complete &= !setting.required || settings.values.contains_key(setting.key);
         }
-        if problems.is_empty() { Ok(settings) } else { Err(Stop::Problems(problems)) }
+        Ok(Gathered { settings, problems, complete, task: line.task })
     }
 
     /// Checks a setting that was given, or puts in its default.
     fn check(&self, setting: &Setting, settings: &mut Settings, problems: &mut Vec<Problem>) {
-        match (settings.values.get(setting.key), setting.default) {
-            (Some(given), _) => {
-                if let Err(message) = check_text(setting.kind, &given.text) {
-                    problems.push(Problem { place: given.place.clone(), message });
-                }
+        if let Some(given) = settings.values.get(setting.key)
+            && let Err(message) = check_text(setting.kind, &given.text)
+        {
+            problems.push(Problem { place: given.place.clone(), message });
+            settings.values.remove(setting.key);
+            if setting.default.is_none() {
+                return;
             }
+        }
+        match (settings.values.get(setting.key), setting.default) {
+            (Some(_), _) => {}
             (None, Some(default)) => {
                 debug_assert_eq!(check_text(setting.kind, default), Ok(()), "{}", setting.key);
-                let given = Given { text: default.to_owned(), place: "default".into() };
+                let given = Given { text: default.to_owned(), place: DEFAULT.into() };
                 settings.values.insert(setting.key, given);
             }
             (None, None) if setting.required => problems.push(Problem {
@@ -311,44 +409,6 @@ impl Schema {
     fn env_name(&self, key: &str) -> String {
         format!("{}_{}", self.env_prefix, key.replace('.', "_").to_uppercase())
     }
-
-    /// The command line as clap sees it.
-    #[must_use]
-    pub fn command(&self) -> clap::Command {
-        let config = clap::Arg::new("config")
-            .long("config")
-            .value_name("PATH")
-            .help(format!("File with settings in YAML [env: {}]", self.env_name("config")));
-        let mut command = clap::Command::new(self.program)
-            .about(self.about)
-            .version(env!("CARGO_PKG_VERSION"))
-            .arg(config);
-        for setting in self.settings {
-            let mut help = format!(
-                "{} [key: {}] [env: {}]",
-                setting.help,
-                setting.key,
-                self.env_name(setting.key)
-            );
-            match setting.default {
-                Some(default) => help.push_str(&format!(" [default: {default}]")),
-                None if setting.required => help.push_str(" [required]"),
-                None => {}
-            }
-            command = command.arg(
-                clap::Arg::new(setting.key)
-                    .long(flag(setting.key).trim_start_matches('-').to_owned())
-                    .value_name(setting.kind.placeholder())
-                    .help(help),
-            );
-        }
-        if !self.sections.is_empty() {
-            let lines: Vec<String> =
-                self.sections.iter().map(|s| format!("  {}: {}", s.key, s.help)).collect();
-            command = command.after_help(format!("Only in the file:\n{}", lines.join("\n")));
-        }
-        command
-    }
 }
 
 impl Settings {
@@ -407,10 +467,24 @@ impl Settings {
         self.sections.get(key)
     }
 
+    /// The file that was read, if one was named.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// What stood in the file when it was read.
+    #[must_use]
+    pub fn file_text(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+
     /// A problem with the value of a setting, for checks that need more than its kind.
     #[must_use]
     pub fn problem(&self, key: &str, message: impl Into<String>) -> Problem {
-        let place = self.values.get(key).map_or_else(|| flag(key), |g| g.place.clone());
+        // A default stands nowhere: the flag is where another value would be given.
+        let given = self.values.get(key).filter(|given| given.place != DEFAULT);
+        let place = given.map_or_else(|| flag(key), |given| given.place.clone());
         Problem { place, message: message.into() }
     }
 
@@ -422,24 +496,13 @@ impl Settings {
     }
 }
 
-fn flag(key: &str) -> String {
-    format!("--{}", key.replace(['.', '_'], "-"))
+#[expect(clippy::disallowed_methods, reason = "settings are read here and nowhere else")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
-/// Levenshtein's edit distance, for "did you mean".
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+fn read_file(path: &Path) -> Result<String, String> {
+    watch::read(path).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

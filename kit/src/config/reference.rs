@@ -19,6 +19,16 @@ impl Schema {
         writeln!(page, "|---|---|---|---|---|---|")?;
         let env = self.env_name("config");
         writeln!(page, "| `--config` |  | `{env}` | PATH |  | File with settings in YAML |")?;
+        for (flag, value, what) in [
+            (
+                "--check",
+                "PATH",
+                "Check the settings (and this file), say all that is wrong, and end",
+            ),
+            ("--print-config", "", "Print the settings in effect and where each is from, and end"),
+        ] {
+            writeln!(page, "| `{flag}` |  |  | {value} |  | {what} |")?;
+        }
         for setting in self.settings {
             let default = match setting.default {
                 Some(default) => format!("`{}`", cell(default)),

@@ -1,5 +1,9 @@
 use super::*;
 
+fn args(list: &[&str]) -> Vec<OsString> {
+    list.iter().map(Into::into).collect()
+}
+
 const SCHEMA: Schema = Schema {
     program: "ship",
     about: "A ship.",
@@ -20,6 +24,13 @@ const SCHEMA: Schema = Schema {
             help: "How big.",
         },
         Setting { key: "data_dir", kind: Kind::Path, default: None, required: true, help: "Home." },
+        Setting {
+            key: "hold.key",
+            kind: Kind::Secret,
+            default: None,
+            required: false,
+            help: "What opens it.",
+        },
         Setting {
             key: "fast",
             kind: Kind::Bool,
@@ -43,6 +54,19 @@ fn load(args: &[&str], env: &[(&str, &str)], file: &str) -> Result<Settings, Sto
             }
         },
     )
+}
+
+/// What the program says instead of running; its own check finds fault with slow ships.
+fn started(list: &[&str], file: &str) -> Result<Settings, Stop> {
+    let check = |settings: &Settings| {
+        if settings.flag("fast") {
+            Ok(())
+        } else {
+            Err(vec![settings.problem("fast", "is too slow")])
+        }
+    };
+    let read = |_: &Path| Ok(file.to_owned());
+    SCHEMA.start_from(args(list), &|_| None, &read, check).map(|(settings, ())| settings)
 }
 
 fn problems(result: Result<Settings, Stop>) -> Vec<String> {
@@ -115,4 +139,76 @@ fn help_shows_flag_key_variable_and_default() {
     }
     assert!(matches!(load(&["--sails"], &[], ""), Err(Stop::Usage(_))));
     assert!(matches!(load(&["--version"], &[], ""), Err(Stop::Asked(_))));
+}
+
+const FILE: &str = "data_dir: 'a: b'
+fast: true
+hold: {key: mellon, size: 2KiB, crates: [rum, {name: tar, token: t, at: 'http://u:p@h'}, [], {}]}
+";
+
+#[test]
+fn checking_says_every_problem_or_that_there_is_none() {
+    let Err(Stop::Asked(good)) = started(&["--check", "s.yaml"], FILE) else { panic!("asked") };
+    assert_eq!(good, "s.yaml: the settings are good\n");
+    // What the table finds and what the program finds come together.
+    let bad = started(&["--check", "--config", "s.yaml"], "data_dir: d\nsails: 3\nhttp: x\n");
+    let expected = [
+        "s.yaml:2:1: unknown key \"sails\"; --help lists the keys",
+        "s.yaml:3:7: \"x\" is not an address; expected IP:PORT, for example 127.0.0.1:4100",
+        "--fast: is too slow",
+    ];
+    assert_eq!(problems(bad), expected);
+    // Without its data_dir the program cannot check anything.
+    assert_eq!(problems(started(&["--check", "s.yaml"], "")).len(), 1);
+    let two = started(&["--check", "a", "--config", "b"], FILE);
+    assert!(matches!(two, Err(Stop::Usage(_))), "{two:?}");
+    started(&["--config", "s.yaml"], FILE).expect("runs");
+}
+
+#[test]
+fn what_is_printed_says_where_it_is_from_and_is_a_file_itself() {
+    let arguments = ["--print-config", "--config", "s.yaml", "--http", ":9"];
+    let Err(Stop::Asked(page)) = started(&arguments, FILE) else { panic!("asked") };
+    let expected = "# Settings in effect of ship.
+# File: s.yaml
+http: \":9\" # --http
+hold:
+  size: 2KiB # s.yaml:3:27
+  key: \"********\" # s.yaml:3:13
+  crates: # s.yaml:3:41
+    - rum
+    - name: tar
+      token: \"********\"
+      at: \"http://u:********@h\"
+    - []
+    - {}
+data_dir: \"a: b\" # s.yaml:1:11
+fast: true # s.yaml:2:7
+";
+    assert_eq!(page, expected);
+    let once = started(&["--config", "s.yaml", "--http", ":9"], FILE).expect("valid");
+    let again = started(&["--config", "printed.yaml"], &page).expect("valid");
+    assert_eq!(once.changed(&again), ["hold.crates", "hold.key"], "but for the secrets");
+    let Err(Stop::Asked(second)) = started(&["--print-config", "--config", "p"], &page) else {
+        panic!("asked")
+    };
+    let values = |page: &str| -> Vec<String> {
+        let value = |line: &str| line.split(" # ").next().map(str::to_owned);
+        page.lines().filter(|l| !l.starts_with('#')).filter_map(value).collect()
+    };
+    assert_eq!(values(&second), values(&page));
+}
+
+#[test]
+fn changes_are_named_and_mixed() {
+    let load = |file: &str| started(&["--config", "s.yaml"], file).expect("valid");
+    let old = load("data_dir: d\nfast: true\nhold: {crates: [{a: 1, b: 2}]}\n");
+    let moved = load("# moved\nfast: true\nhold:\n  crates:\n  - {b: 2, a: 1}\ndata_dir: d\n");
+    assert!(old.changed(&moved).is_empty());
+    let new = load("data_dir: e\nfast: true\nhold: {size: 5KiB, crates: [{a: 1}], key: k}\n");
+    assert_eq!(old.changed(&new), ["data_dir", "hold.crates", "hold.key", "hold.size"]);
+    let mixed = old.mixed(&new, &["hold.size", "hold.crates"]);
+    assert_eq!(mixed.changed(&new), ["data_dir", "hold.key"]);
+    assert_eq!(mixed.bytes("hold.size"), 5120);
+    assert!(mixed.mixed(&old, &["hold.crates", "hold.size"]).changed(&old).is_empty());
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 
 /// Largest file that is read, in bytes.
-const FILE_BYTES_MAX: usize = 1 << 20;
+pub(super) const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// Line and column, both from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,6 +75,22 @@ impl Node {
             Value::List(items) => Some(items),
             Value::Null => Some(&[]),
             Value::Scalar(_) | Value::Map(_) => None,
+        }
+    }
+
+    /// Whether both say the same, wherever they stand. The order of a map's keys does not count.
+    #[must_use]
+    pub fn same_content(&self, other: &Self) -> bool {
+        match (&self.value, &other.value) {
+            (Value::List(one), Value::List(two)) => {
+                one.len() == two.len() && one.iter().zip(two).all(|(a, b)| a.same_content(b))
+            }
+            (Value::Map(one), Value::Map(two)) => {
+                let in_two = |a: &Entry| two.iter().find(|b| a.key == b.key);
+                let same = |a| in_two(a).is_some_and(|b| a.node.same_content(&b.node));
+                one.len() == two.len() && one.iter().all(same)
+            }
+            (one, two) => one == two,
         }
     }
 

@@ -8,11 +8,11 @@ pub mod trace;
 use std::time::Duration;
 
 use prometheus::Registry;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, reload};
 
-use crate::config::{Kind, Setting, Settings};
+use crate::config::{Kind, Problem, Setting, Settings};
 
 /// How often instruments are made for families that are new in the registry.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(15);
@@ -62,6 +62,42 @@ pub struct Telemetry {
     spans: Option<otlp::Spans>,
     metrics: Option<std::sync::Arc<otlp::Metrics>>,
     refresher: Option<tokio::task::JoinHandle<()>>,
+    log_filter: LogFilter,
+}
+
+/// Changes which log lines the process writes while it runs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LogFilter(reload::Handle<EnvFilter, tracing_subscriber::Registry>);
+
+impl LogFilter {
+    /// Takes another filter from now on.
+    ///
+    /// # Errors
+    /// When it cannot be read; then the old one stays.
+    pub fn set(&self, filter: &str) -> Result<(), Error> {
+        let new = read_filter(filter)?;
+        self.0.reload(new).map_err(|_| Error::Gone)
+    }
+}
+
+/// What is wrong with the values of [`SETTINGS`] that their kinds do not tell.
+#[must_use]
+pub fn check(settings: &Settings) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if let Err(error) = read_filter(settings.required("log.filter")) {
+        problems.push(settings.problem("log.filter", error.to_string()));
+    }
+    let format = settings.required("log.format");
+    if Format::from_name(format).is_none() {
+        problems.push(settings.problem("log.format", format!("{format:?} is not text or json")));
+    }
+    problems
+}
+
+fn read_filter(filter: &str) -> Result<EnvFilter, Error> {
+    EnvFilter::builder()
+        .parse(filter)
+        .map_err(|e| Error::Filter { filter: filter.to_owned(), reason: e.to_string() })
 }
 
 /// Sets up log, spans and metrics from [`SETTINGS`]. Must be called inside the runtime.
@@ -77,7 +113,7 @@ pub fn start(settings: &Settings, service: &str, registry: &Registry) -> anyhow:
         .filter(|_| settings.flag("telemetry.spans"))
         .map(|endpoint| otlp::Spans::start(endpoint, service))
         .transpose()?;
-    init_log(settings.required("log.filter"), format, spans.as_ref())?;
+    let log_filter = init_log(settings.required("log.filter"), format, spans.as_ref())?;
     let interval = settings.duration("telemetry.interval").max(Duration::from_secs(1));
     let metrics = endpoint
         .map(|endpoint| otlp::Metrics::start(endpoint, service, registry, interval))
@@ -91,10 +127,16 @@ pub fn start(settings: &Settings, service: &str, registry: &Registry) -> anyhow:
             }
         })
     });
-    Ok(Telemetry { spans, metrics, refresher })
+    Ok(Telemetry { spans, metrics, refresher, log_filter })
 }
 
 impl Telemetry {
+    /// Changes the filter of the log while the process runs.
+    #[must_use]
+    pub fn log_filter(&self) -> LogFilter {
+        self.log_filter.clone()
+    }
+
     /// Sends what is left and ends. Blocks for some seconds at the most.
     pub fn stop(self) {
         if let Some(refresher) = self.refresher {
@@ -144,15 +186,21 @@ pub enum Error {
     /// Another log was set up before.
     #[error("the log is set up twice")]
     Twice,
+    /// The log has ended.
+    #[error("the log has ended")]
+    Gone,
 }
 
 /// Sets up the process's log on stderr, and its spans for OTLP when there is a tracer.
 ///
 /// # Errors
 /// When the filter cannot be read, or this is called twice.
-pub fn init_log(filter: &str, format: Format, spans: Option<&otlp::Spans>) -> Result<(), Error> {
-    let bad = |reason: String| Error::Filter { filter: filter.to_owned(), reason };
-    let filter = EnvFilter::builder().parse(filter).map_err(|e| bad(e.to_string()))?;
+pub fn init_log(
+    filter: &str,
+    format: Format,
+    spans: Option<&otlp::Spans>,
+) -> Result<LogFilter, Error> {
+    let (filter, handle) = reload::Layer::new(read_filter(filter)?);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let spans = spans.map(otlp::Spans::layer);
     let base = tracing_subscriber::registry().with(filter).with(spans);
@@ -160,7 +208,8 @@ pub fn init_log(filter: &str, format: Format, spans: Option<&otlp::Spans>) -> Re
         Format::Text => base.with(lines.with_ansi(false)).try_init(),
         Format::Json => base.with(lines.json().flatten_event(true)).try_init(),
     }
-    .map_err(|_| Error::Twice)
+    .map_err(|_| Error::Twice)?;
+    Ok(LogFilter(handle))
 }
 
 #[cfg(test)]

@@ -5,18 +5,13 @@
 //! and ships it to the collector until every byte is acknowledged; CPU seconds are those that the
 //! kernel accounts to each process. MB are 10^6 bytes of message text, without the runtime's prefix.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use taffrail_kit::clock;
 use taffrail_kit::http::Client;
-use taffrail_query::demo::corpus::Corpus;
-use taffrail_query::demo::random::Zipf;
-use taffrail_sim::podlog::{cri_time, uid};
+use taffrail_sim::corpus::{self, Written};
 use taffrail_sim::process::{Process, ended_cpu_seconds, free_address};
 
 /// Measures agent and collector over a corpus made from a seed.
@@ -42,17 +37,6 @@ struct Args {
     patience: u64,
 }
 
-/// What was written.
-struct Written {
-    text_bytes: u64,
-    file_bytes: u64,
-    lines: u64,
-    /// Time of the newest line, nanoseconds.
-    newest: i64,
-}
-
-/// The corpus spans so much time and ends now.
-const SPAN_NANOS: i64 = 6 * 3600 * 1_000_000_000;
 /// How often the collector is asked how far it is.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
@@ -64,7 +48,7 @@ async fn main() -> anyhow::Result<()> {
     std::fs::create_dir_all(&folder)?;
     ensure!(std::fs::read_dir(&folder)?.next().is_none(), "{} is not empty", folder.display());
 
-    let written = write_corpus(&args, &folder)?;
+    let written = corpus::write(&folder, "bench", args.mb, args.streams, args.seed)?;
     println!(
         "corpus: {:.0} MB of text in {} lines, {} streams, seed {}",
         mb(written.text_bytes),
@@ -103,67 +87,6 @@ async fn main() -> anyhow::Result<()> {
     let collector = start_collector(&folder, &client).await?;
     println!("restart: ready after {:.2} s", began.elapsed().as_secs_f64());
     queries(&args, &client, &collector, written.newest).await
-}
-
-/// Writes one log file a stream and the pod list.
-fn write_corpus(args: &Args, folder: &Path) -> anyhow::Result<Written> {
-    let mut corpus = Corpus::new(args.seed);
-    let zipf = Zipf::new(args.streams);
-    let mut files = Vec::new();
-    let mut items = Vec::new();
-    for n in 0..args.streams {
-        let spec = corpus.stream(n);
-        let pod_folder =
-            folder.join("pods").join(format!("{}_{}_{}", spec.namespace, spec.pod, uid(&spec.pod)));
-        std::fs::create_dir_all(pod_folder.join(&spec.container))?;
-        files.push(BufWriter::with_capacity(
-            1 << 16,
-            File::create(pod_folder.join(&spec.container).join("0.log"))?,
-        ));
-        let labels: serde_json::Map<String, serde_json::Value> = spec
-            .labels
-            .iter()
-            .filter(|(name, _)| {
-                !["namespace", "pod", "container", "node", "stream", "job", "cluster"]
-                    .contains(name)
-            })
-            .map(|(name, value)| (name.to_owned(), value.into()))
-            .collect();
-        items.push(serde_json::json!({
-            "metadata": {"name": spec.pod, "namespace": spec.namespace, "uid": uid(&spec.pod), "labels": labels},
-            "spec": {"nodeName": "bench", "containers": [{"name": spec.container}]},
-            "status": {"phase": "Running", "podIP": "127.0.0.1"},
-        }));
-    }
-    std::fs::write(
-        folder.join("pods.json"),
-        serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string(),
-    )?;
-    let mut written = Written { text_bytes: 0, file_bytes: 0, lines: 0, newest: 0 };
-    let target = args.mb * 1_000_000;
-    let end = clock::unix_nanos();
-    let mut line = String::new();
-    while written.text_bytes < target {
-        let n = corpus.pick(&zipf);
-        // Time goes with the bytes, so that the last line is of now whatever the size.
-        let done = written.text_bytes as f64 / target as f64;
-        let time = end - SPAN_NANOS + (SPAN_NANOS as f64 * done) as i64;
-        corpus.set_time(time);
-        line.clear();
-        corpus.write_line(n, &mut line);
-        let prefix = format!("{} stdout F ", cri_time(time));
-        files[n].write_all(prefix.as_bytes())?;
-        files[n].write_all(line.as_bytes())?;
-        files[n].write_all(b"\n")?;
-        written.text_bytes += line.len() as u64;
-        written.file_bytes += (prefix.len() + line.len() + 1) as u64;
-        written.lines += 1;
-        written.newest = time;
-    }
-    for mut file in files {
-        file.flush()?;
-    }
-    Ok(written)
 }
 
 async fn start_collector(folder: &Path, client: &Client) -> anyhow::Result<Process> {

@@ -272,31 +272,6 @@ impl Reader {
         self.metrics.read_errors.inc();
         self.problems.insert(found.path.clone(), error.to_string());
     }
-
-    fn keep_count(&mut self) {
-        let mut open = 0;
-        let mut files = 0;
-        let mut lag = 0;
-        for chain in self.chains.values() {
-            for file in &chain.files {
-                files += 1;
-                open += i64::from(file.is_held());
-                // A file that is silent is read to its end: no need to ask for its size.
-                let waits = file.position() > file.committed || chain.pause <= self.config.poll_min;
-                if waits && file.is_held() {
-                    let size = file.look().map_or(0, |l| l.size).max(file.position());
-                    lag += i64::try_from(size.saturating_sub(file.committed)).unwrap_or(0);
-                }
-            }
-        }
-        self.metrics.files.set(files);
-        self.metrics.files_open.set(open);
-        self.metrics.lag_bytes.set(lag);
-        let chains = &self.chains;
-        self.chain_of.retain(|number, chain| {
-            chains.get(chain).is_some_and(|c| c.files.iter().any(|f| f.number == *number))
-        });
-    }
 }
 
 /// Whether the content of a compressed file is being read, or was, from the file that it was made
