@@ -21,6 +21,7 @@ mod refusal;
 pub mod reload;
 pub mod scrape;
 pub mod ship;
+pub mod spool;
 pub mod state;
 pub mod status;
 pub mod tail;
@@ -81,6 +82,7 @@ impl Agent {
             pods_root: Some(config.pod_logs),
             line_bytes_max: config.line_bytes_max,
             grace: config.grace,
+            spool: config.spool,
             open_files_max: descriptors::for_files(),
             ..tail::Config::new(config.place.node.clone())
         };
@@ -104,6 +106,7 @@ impl Agent {
             pods,
             volumes,
             files: logs.status_handle(),
+            spool: logs.spool_view(),
             scraped: scraper.overview(),
         };
         let listener = match config.http {

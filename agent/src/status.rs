@@ -23,6 +23,7 @@ use crate::pods::Pods;
 use crate::pods::volumes::Problems;
 use crate::reload::Reloads;
 use crate::scrape::Overview;
+use crate::spool::View;
 use crate::tail::StatusHandle;
 
 /// Files on the page when nothing else is asked for.
@@ -48,6 +49,8 @@ pub struct Sources {
     pub volumes: Problems,
     /// The files that are read.
     pub files: StatusHandle,
+    /// What is kept while the collector is away.
+    pub spool: View,
     /// What is scraped.
     pub scraped: Overview,
 }

@@ -127,6 +127,7 @@ fn write_problems(out: &mut String, report: &Report) -> fmt::Result {
     let pods = report.pods.problem.iter();
     let lines = (config.problems.iter().map(|p| ("settings, the old ones stay", p.clone())))
         .chain(pods.map(|p| ("pods", p.clone())))
+        .chain(report.spool.problem.iter().map(|p| ("spool", p.clone())))
         .chain(report.volume_problems.iter().map(|(w, p)| ("volume", format!("{w}: {p}"))))
         .chain(report.target_problems.iter().map(|(w, p)| ("target", format!("{w}: {p}"))));
     let mut lines = lines.peekable();
@@ -151,7 +152,7 @@ fn write_totals(out: &mut String, report: &Report) -> fmt::Result {
         let of = totals.counted.iter().filter(|(key, _)| key.starts_with(name));
         of.map(|(_, value)| *value as u64).sum()
     };
-    let lost = count("taffrail_tail_lost_bytes_total");
+    let lost = sum("taffrail_tail_lost_bytes_total");
     let dropped = sum("taffrail_ship_dropped_lines_total");
     let pods = &report.pods;
     let watch = if pods.synced && pods.problem.is_none() { "in sync" } else { "not in sync" };
@@ -168,6 +169,9 @@ fn write_totals(out: &mut String, report: &Report) -> fmt::Result {
     card("lines in the store", &count("taffrail_ship_lines_total"), false)?;
     card("lines left out", &dropped, dropped > 0)?;
     card("bytes lost", &Size(lost), lost > 0)?;
+    let collector = if report.spool.away { "away" } else { "answers" };
+    card("collector", &collector, report.spool.away)?;
+    card("spooled", &Size(report.spool.bytes), false)?;
     card(
         "pods",
         &format_args!("{} <small>{}, {watch}</small>", pods.count, pods.origin),
@@ -272,7 +276,7 @@ mod tests {
 
     use super::*;
     use crate::reload::ConfigStatus;
-    use crate::status::report::{PodsStatus, Totals};
+    use crate::status::report::{PodsStatus, SpoolStatus, Totals};
 
     fn report(files: Vec<File>) -> Report {
         Report {
@@ -289,6 +293,7 @@ mod tests {
             },
             pods: PodsStatus { origin: "file", synced: true, count: 3, problem: None },
             totals: Totals::default(),
+            spool: SpoolStatus::default(),
             files,
             files_left_out: 7,
             volume_problems: BTreeMap::new(),

@@ -12,6 +12,7 @@ use super::Sources;
 use crate::pods::Origin;
 use crate::reload::ConfigStatus;
 use crate::scrape::TargetStatus;
+use crate::spool::Overview;
 use crate::tail::{FileKind, FileStatus};
 
 /// Counters and gauges that are shown, as they stand on `/metrics`: all of these families.
@@ -31,6 +32,7 @@ pub(super) struct Report {
     pub(super) config: ConfigStatus,
     pub(super) pods: PodsStatus,
     pub(super) totals: Totals,
+    pub(super) spool: SpoolStatus,
     /// The worst first.
     pub(super) files: Vec<File>,
     /// Files beyond the limit.
@@ -68,6 +70,25 @@ pub(super) struct PodsStatus {
     pub(super) synced: bool,
     pub(super) count: usize,
     pub(super) problem: Option<String>,
+}
+
+/// What is kept on disk while the collector is away.
+#[derive(Default, Serialize)]
+pub(super) struct SpoolStatus {
+    pub(super) away: bool,
+    pub(super) frames: u64,
+    pub(super) bytes: u64,
+    pub(super) bytes_max: u64,
+    /// When the oldest frame was written.
+    pub(super) oldest: Option<String>,
+    pub(super) problem: Option<String>,
+}
+
+impl From<Overview> for SpoolStatus {
+    fn from(spool: Overview) -> Self {
+        let Overview { away, frames, bytes, bytes_max, oldest, problem } = spool;
+        Self { away, frames, bytes, bytes_max, oldest: oldest.map(format_rfc3339), problem }
+    }
 }
 
 /// All files together, and what was counted since the start.
@@ -140,6 +161,7 @@ pub(super) async fn gather(sources: &Sources, limit: usize) -> Report {
             problem: pods.problem.clone(),
         },
         totals,
+        spool: sources.spool.now().into(),
         files,
         files_left_out,
         volume_problems: sources.volumes.now(),
