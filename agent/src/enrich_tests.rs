@@ -177,8 +177,8 @@ fn labels_that_nobody_uses_are_dropped_when_there_are_many() {
             held.push(labels);
         }
         all.files.insert(FileKind::Plain { path: n.to_string() }, made);
-        all.sweep();
     }
+    all.sweep();
     assert_eq!(all.files.len(), held.len());
     for labels in &held {
         let path = labels.get("n").expect("it is there").to_owned();

@@ -180,6 +180,14 @@ impl Process {
         ended.with_context(|| self.log())
     }
 
+    /// SIGHUP: it is to read its settings again.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn hang_up(&self) -> anyhow::Result<()> {
+        Ok(kill_process(self.pid(), Signal::HUP)?)
+    }
+
     /// Waits until it ends by itself.
     ///
     /// # Errors

@@ -3,7 +3,9 @@
 //! - `exactly_once`: container logs, real rotation, SIGKILL of agent and collector, every line once.
 //! - `clients`: clients that others wrote: the OpenTelemetry SDK for Python, Prometheus.
 //! - `metrics`: an app's metric, from its page to PromQL and the autoscaler.
+//! - `people`: what the agent tells people: `--check`, `--print-config`, `/status`, its metrics.
 //! - `refusals`: what the binaries say when they cannot start.
+//! - `reload`: the settings change while logs are read.
 //! - `telemetry`: the binaries' own metrics and spans over OTLP.
 //! - `docs`: pages made from the code.
 //! - `workspace`: who may depend on whom.
@@ -12,7 +14,9 @@ mod clients;
 mod docs;
 mod exactly_once;
 mod metrics;
+mod people;
 mod refusals;
+mod reload;
 mod stack;
 mod telemetry;
 mod workspace;
