@@ -6,6 +6,7 @@
 //! - `people`: what the agent tells people: `--check`, `--print-config`, `/status`, its metrics.
 //! - `refusals`: what the binaries say when they cannot start.
 //! - `reload`: the settings change while logs are read.
+//! - `spool`: the collector is away, and files vanish.
 //! - `telemetry`: the binaries' own metrics and spans over OTLP.
 //! - `docs`: pages made from the code.
 //! - `workspace`: who may depend on whom.
@@ -17,6 +18,7 @@ mod metrics;
 mod people;
 mod refusals;
 mod reload;
+mod spool;
 mod stack;
 mod telemetry;
 mod workspace;
