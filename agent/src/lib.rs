@@ -17,6 +17,7 @@ mod descriptors;
 pub mod discover;
 pub mod enrich;
 pub mod pods;
+pub mod process;
 mod refusal;
 pub mod scrape;
 pub mod ship;
@@ -71,7 +72,11 @@ impl Agent {
         pods::metrics::register(pods.clone(), registry).context("register the metrics of pods")?;
         let labeler = enrich::labeler(config.place.clone(), pods.clone());
         let (rules, volumes) = pods::volumes::provider(pods.clone(), config.kubelet_root);
+        let counted = process::metrics::Metrics::register(registry);
+        let counted = counted.context("register the metrics of processing")?;
+        let meaning = process::Source::new(config.rules, pods.clone(), counted);
         let tail = tail::Config {
+            meaning: meaning.clone(),
             pods_root: Some(config.pod_logs),
             line_bytes_max: config.line_bytes_max,
             grace: config.grace,
@@ -95,6 +100,7 @@ impl Agent {
             pods,
             volumes,
             files: logs.status_handle(),
+            meaning,
             scraped: scraper.overview(),
         };
         let listener = match config.http {

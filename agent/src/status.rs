@@ -16,6 +16,7 @@ use taffrail_kit::telemetry::metrics;
 use crate::enrich::Place;
 use crate::pods::volumes::Problems;
 use crate::pods::{Origin, Pods};
+use crate::process;
 use crate::scrape::{Overview, TargetStatus};
 use crate::tail::{FileStatus, StatusHandle};
 
@@ -31,6 +32,8 @@ pub struct Sources {
     pub pods: Pods,
     /// Volumes that cannot be read.
     pub volumes: Problems,
+    /// What is done with lines, and annotations that cannot be used.
+    pub meaning: process::Source,
     /// The files that are read.
     pub files: StatusHandle,
     /// What is scraped.
@@ -45,6 +48,7 @@ struct Status {
     pods: PodsStatus,
     files: Vec<File>,
     volume_problems: BTreeMap<String, String>,
+    annotation_problems: Vec<process::source::PodProblem>,
     targets: Vec<TargetStatus>,
     target_problems: BTreeMap<String, String>,
 }
@@ -115,6 +119,7 @@ async fn status(State(sources): State<Arc<Sources>>) -> Json<Status> {
         pods: PodsStatus { origin, synced, count, problem },
         files: sources.files.status().await.into_iter().map(File::from).collect(),
         volume_problems: sources.volumes.now(),
+        annotation_problems: sources.meaning.problems(),
         targets: sources.scraped.targets(),
         target_problems: sources.scraped.problems(),
     })

@@ -58,6 +58,10 @@ pub struct Pod {
     pub owner: Option<Owner>,
     /// Its containers.
     pub containers: Vec<Container>,
+    /// What those of its containers are that are not just containers, by name.
+    pub kinds: BTreeMap<String, ContainerKind>,
+    /// Those labels of its namespace that were asked for.
+    pub namespace_labels: BTreeMap<String, String>,
     /// Its volumes.
     pub volumes: Vec<Volume>,
 }
@@ -77,6 +81,29 @@ pub struct Owner {
     pub kind: String,
     /// Its name.
     pub name: String,
+}
+
+/// What a container is that is not just one of a pod's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerKind {
+    /// It runs to its end before the others start.
+    Init,
+    /// It starts before the others and runs beside them.
+    Sidecar,
+    /// Somebody has added it to look into the pod.
+    Ephemeral,
+}
+
+impl ContainerKind {
+    /// Its name in the structured metadata.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Sidecar => "sidecar",
+            Self::Ephemeral => "ephemeral",
+        }
+    }
 }
 
 /// One container of a pod.

@@ -29,6 +29,7 @@ use super::metrics::Metrics;
 use super::{Config, FileKind, FileNumber, Labeler};
 use crate::batch::Builder;
 use crate::discover::Place;
+use crate::process::Processor;
 
 use label::label;
 pub use marker::Marker;
@@ -102,6 +103,7 @@ pub struct Chain {
     /// How long after the last look that is.
     pub pause: Duration,
     joiner: Joiner,
+    processor: Processor,
     last_data: Option<Instant>,
 }
 
@@ -150,6 +152,7 @@ impl Chain {
             next_look: now,
             pause: config.poll_min,
             joiner: Joiner::new(bounds),
+            processor: Processor::new(config.meaning.clone(), config.line_bytes_max),
             last_data: None,
         }
     }
@@ -213,6 +216,7 @@ impl Chain {
         mut each: impl FnMut(FileNumber, u64),
     ) {
         self.joiner.clear();
+        self.processor.clear();
         self.last_data = None;
         let line_max = physical_line_max(turn.config);
         for at in 0..self.files.len() {
@@ -246,8 +250,11 @@ impl Chain {
             self.linger(at, turn);
             return Step::Next;
         }
-        if file.labelled.is_none() && !label(file, turn) {
-            return Step::Stop;
+        if file.labelled.is_none() {
+            if !label(file, turn) {
+                return Step::Stop;
+            }
+            self.processor.follow(&file.kind);
         }
         while *bytes < TURN_BYTES {
             let file = &mut self.files[at];
@@ -275,11 +282,13 @@ impl Chain {
         let file = &mut self.files[at];
         if file.labelled != Some(turn.builder.serial()) {
             label(file, turn);
+            self.processor.follow(&file.kind);
         }
-        let Self { joiner, .. } = self;
+        let Self { joiner, processor, .. } = self;
         let (number, format) = (file.number, format(&file.kind));
         let bytes = &turn.buffer[range];
-        file.lines.push(bytes, |line| joiner.push(number, format, line, turn.today, turn.builder));
+        let mut sink = processor.over(turn.now, turn.builder);
+        file.lines.push(bytes, |line| joiner.push(number, format, line, turn.today, &mut sink));
         file.remember(bytes);
         file.quiet_since = None;
         file.error = None;
@@ -328,19 +337,21 @@ impl Chain {
     /// Leaves a file for the next one.
     fn pass(&mut self, at: usize, turn: &mut Turn<'_>) {
         let next_start = self.files.get(at + 1).map(|f| f.place.restart);
-        let Self { joiner, files, .. } = self;
+        let Self { joiner, processor, files, .. } = self;
         let file = &mut files[at];
         let (number, format) = (file.number, format(&file.kind));
-        file.lines.finish(|line| joiner.push(number, format, line, turn.today, turn.builder));
+        let mut sink = processor.over(turn.now, turn.builder);
+        file.lines.finish(|line| joiner.push(number, format, line, turn.today, &mut sink));
         if next_start != Some(file.place.restart) {
-            joiner.give_up(turn.builder);
+            joiner.give_up(&mut sink);
+            processor.flush(turn.now, turn.builder);
         }
         file.passed_at = Some(turn.now);
     }
 
     /// Looks once more at a file that was left, and closes it when it is done with.
     fn linger(&mut self, at: usize, turn: &mut Turn<'_>) {
-        if self.joiner.is_open() {
+        if self.joiner.is_open() || self.processor.is_open() {
             // What is late must not overtake the open line that may have begun in this file.
             return;
         }
@@ -350,10 +361,12 @@ impl Chain {
                 let mut joiner = Joiner::new(self.joiner.bounds());
                 let (number, format) = (file.number, format(&file.kind));
                 let bytes = &turn.buffer[range];
+                let mut sink = self.processor.over(turn.now, turn.builder);
                 file.lines.push(bytes, |line| {
-                    joiner.push(number, format, line, turn.today, turn.builder);
+                    joiner.push(number, format, line, turn.today, &mut sink);
                 });
-                joiner.give_up(turn.builder);
+                joiner.give_up(&mut sink);
+                self.processor.flush(turn.now, turn.builder);
                 file.remember(bytes);
                 file.passed_at = Some(turn.now);
             }
@@ -367,9 +380,10 @@ impl Chain {
                     return;
                 }
                 let (joiner, number, format) = (&mut self.joiner, file.number, format(&file.kind));
-                file.lines
-                    .finish(|line| joiner.push(number, format, line, turn.today, turn.builder));
-                joiner.give_up(turn.builder);
+                let mut sink = self.processor.over(turn.now, turn.builder);
+                file.lines.finish(|line| joiner.push(number, format, line, turn.today, &mut sink));
+                joiner.give_up(&mut sink);
+                self.processor.flush(turn.now, turn.builder);
                 if file.committed >= file.lines.resume() {
                     file.close();
                 }
@@ -380,12 +394,14 @@ impl Chain {
 
     /// The same file with new content.
     fn begin_anew(&mut self, at: usize, turn: &mut Turn<'_>) {
-        let Self { joiner, files, .. } = self;
+        let Self { joiner, processor, files, .. } = self;
         let file = &mut files[at];
         let (number, format) = (file.number, format(&file.kind));
         if file.labelled.is_some() {
-            file.lines.finish(|line| joiner.push(number, format, line, turn.today, turn.builder));
-            joiner.give_up(turn.builder);
+            let mut sink = processor.over(turn.now, turn.builder);
+            file.lines.finish(|line| joiner.push(number, format, line, turn.today, &mut sink));
+            joiner.give_up(&mut sink);
+            processor.flush(turn.now, turn.builder);
         }
         turn.builder.forget(number);
         let version = Version::Generation(file.generation + 1);
@@ -394,14 +410,15 @@ impl Chain {
     }
 
     fn let_go_of_open_lines(&mut self, turn: &mut Turn<'_>) {
-        if !self.joiner.is_open() {
-            return;
+        if self.joiner.is_open() {
+            let mut sink = self.processor.over(turn.now, turn.builder);
+            self.joiner.expire(turn.today, &mut sink);
+            let last = self.last_data;
+            if last.is_none_or(|l| turn.now.saturating_duration_since(l) > OPEN_QUIET) {
+                self.joiner.give_up(&mut sink);
+            }
         }
-        self.joiner.expire(turn.today, turn.builder);
-        let last = self.last_data;
-        if last.is_none_or(|l| turn.now.saturating_duration_since(l) > OPEN_QUIET) {
-            self.joiner.give_up(turn.builder);
-        }
+        self.processor.tick(turn.now, turn.builder);
     }
 }
 

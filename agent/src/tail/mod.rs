@@ -35,6 +35,8 @@ use std::time::Duration;
 
 use taffrail_model::Labels;
 
+use crate::process::Source;
+
 pub use pipeline::{Error, FileStatus, LogPipeline, StatusHandle};
 
 /// Settings of the log path.
@@ -66,6 +68,8 @@ pub struct Config {
     pub open_files_max: usize,
     /// How long the end of the process waits for the last acknowledgement.
     pub grace: Duration,
+    /// What is done with the lines of each container.
+    pub meaning: Source,
 }
 
 impl Config {
@@ -86,6 +90,7 @@ impl Config {
             zstd_level: 1,
             open_files_max: 8192,
             grace: Duration::from_secs(20),
+            meaning: Source::default(),
         }
     }
 }
