@@ -96,8 +96,18 @@ pub const SCHEMA: Schema = Schema {
             None,
             "What is taken out of all lines: secrets, pci, healthcare or single detectors, separated by commas",
         ),
-        setting("redact.action", Kind::Text, Some("mask"), "What is done with it: mask, hash or drop"),
-        setting("redact.key_file", Kind::Path, None, "File with the key of hashes, 16 bytes or more"),
+        setting(
+            "redact.action",
+            Kind::Text,
+            Some("mask"),
+            "What is done with it: mask, hash or drop",
+        ),
+        setting(
+            "redact.key_file",
+            Kind::Path,
+            None,
+            "File with the key of hashes, 16 bytes or more",
+        ),
         setting("scrape.interval", Kind::Duration, Some("15s"), "How often a target is scraped"),
         setting(
             "scrape.timeout",

@@ -68,7 +68,8 @@ impl Agent {
     pub async fn build(config: Config, registry: &Registry) -> anyhow::Result<Self> {
         let state = StateDir::take(&config.state_dir)?;
         let client = Client::new(&config.collector)?.with_timeout(COLLECTOR_TIMEOUT);
-        let (source, pods) = Source::open(&config.pods, &config.place.node).await?;
+        let wanted = &config.namespace_labels;
+        let (source, pods) = Source::open(&config.pods, &config.place.node, wanted).await?;
         pods::metrics::register(pods.clone(), registry).context("register the metrics of pods")?;
         let labeler = enrich::labeler(config.place.clone(), pods.clone());
         let (rules, volumes) = pods::volumes::provider(pods.clone(), config.kubelet_root);

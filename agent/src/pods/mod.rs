@@ -11,6 +11,7 @@ mod claims;
 pub mod cluster;
 pub mod file;
 pub mod metrics;
+pub mod namespaces;
 pub mod object;
 pub mod source;
 pub mod table;
@@ -169,12 +170,20 @@ pub struct Snapshot {
     pub synced: bool,
     /// Why the source does not answer at the moment, if so.
     pub problem: Option<String>,
+    /// Whether labels of namespaces are asked for and have not come yet.
+    pub awaits_namespaces: bool,
     by_uid: HashMap<String, Entry>,
 }
 
 impl Snapshot {
     fn empty(origin: Origin) -> Self {
-        Self { origin, synced: origin == Origin::None, problem: None, by_uid: HashMap::new() }
+        Self {
+            origin,
+            synced: origin == Origin::None,
+            problem: None,
+            awaits_namespaces: false,
+            by_uid: HashMap::new(),
+        }
     }
 
     /// The pod whose folders carry this uid. Also finds pods that were deleted lately.

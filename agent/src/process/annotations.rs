@@ -88,10 +88,15 @@ pub fn misnamed(
         let Some(head) = prefix.strip_suffix(DOMAIN) else { continue };
         let message = match head.strip_suffix('.') {
             Some(container) if !containers.contains(&container) => {
-                format!("the pod has no container {container:?}; expected one of {}", containers.join(", "))
+                format!(
+                    "the pod has no container {container:?}; expected one of {}",
+                    containers.join(", ")
+                )
             }
             None if !head.is_empty() => continue,
-            container if !KEYS.contains(&key) && (container.is_some() || !others.contains(&key)) => {
+            container
+                if !KEYS.contains(&key) && (container.is_some() || !others.contains(&key)) =>
+            {
                 format!("unknown key; expected one of {}", KEYS.join(", "))
             }
             _ => continue,
@@ -195,9 +200,10 @@ fn multiline(value: &str) -> Result<Multiline, String> {
 pub fn detectors(value: &str) -> Result<Vec<(Detector, Action)>, String> {
     let mut wanted = Vec::new();
     for item in value.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-        let (name, action) = item.split_once('=').map_or((item, Some(Action::Mask)), |(name, action)| {
-            (name.trim_end(), Action::named(action.trim_start()))
-        });
+        let (name, action) =
+            item.split_once('=').map_or((item, Some(Action::Mask)), |(name, action)| {
+                (name.trim_end(), Action::named(action.trim_start()))
+            });
         let action = action
             .ok_or_else(|| format!("{item:?}: expected =mask, =hash or =drop behind a name"))?;
         let found = redact::named(name).ok_or_else(|| {

@@ -108,7 +108,9 @@ mod tests {
 
     #[test]
     fn what_can_be_asked() {
-        for (text, shown) in [("10%", "sample 10%"), (" 0.5 %", "sample 0.5%"), ("100%", "sample 100%")] {
+        for (text, shown) in
+            [("10%", "sample 10%"), (" 0.5 %", "sample 0.5%"), ("100%", "sample 100%")]
+        {
             assert_eq!(Sample::parse(text).expect(text).to_string(), shown);
         }
         for text in ["10", "-1%", "101%", "%", "NaN%", ""] {
@@ -140,7 +142,8 @@ mod tests {
         // A burst of a period's lines, then one every tenth of a second.
         let burst = (0..25).filter(|_| bucket.admits(rate, NANOS_PER_SEC)).count();
         assert_eq!(burst, 10);
-        let later = (1..=100).filter(|n| bucket.admits(rate, NANOS_PER_SEC + n * 50_000_000)).count();
+        let later =
+            (1..=100).filter(|n| bucket.admits(rate, NANOS_PER_SEC + n * 50_000_000)).count();
         assert_eq!(later, 50);
         // The clock goes back by an hour: it must not be silent for an hour.
         assert!(bucket.admits(rate, -3600 * NANOS_PER_SEC));

@@ -178,7 +178,8 @@ impl<S: Sink> Finishing<'_, S> {
             }
         };
         let ids = recognise::ids(rules.parser, line);
-        let (trace, span) = (ids.trace.map(|id| clean(rules, id)), ids.span.map(|id| clean(rules, id)));
+        let (trace, span) =
+            (ids.trace.map(|id| clean(rules, id)), ids.span.map(|id| clean(rules, id)));
         if let Some(trace) = trace.as_deref() {
             add(META_TRACE_ID, trace);
         }

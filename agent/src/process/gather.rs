@@ -34,7 +34,7 @@ const HELD_BYTES_MAX: usize = 1 << 20;
 
 /// The open records of one container.
 #[derive(Debug)]
-pub struct Gatherer {
+pub(super) struct Gatherer {
     line_max: usize,
     open: [Option<Open>; 3],
     held: Vec<Held>,
@@ -133,8 +133,7 @@ impl Gatherer {
         }
         let at = self.hold(file, &record, level);
         if let Some(state) = start {
-            let open =
-                Open { at, state, doubtful: Vec::new(), lines: 1, began: now, touched: now };
+            let open = Open { at, state, doubtful: Vec::new(), lines: 1, began: now, touched: now };
             self.open[record.stream as usize] = Some(open);
         }
         if self.held_bytes > HELD_BYTES_MAX {
@@ -193,9 +192,7 @@ impl Gatherer {
             Multiline::Start(_) | Multiline::Off => {
                 trace::next(open.state, record.text, level, trace::Languages::NONE)
             }
-            Multiline::Traces(languages) => {
-                trace::next(open.state, record.text, level, *languages)
-            }
+            Multiline::Traces(languages) => trace::next(open.state, record.text, level, *languages),
         };
         let doubtful: usize = open.doubtful.iter().map(|at| self.held[*at].text.len() + 1).sum();
         let bytes = self.held[open.at].text.len() + doubtful + 1 + record.text.len();

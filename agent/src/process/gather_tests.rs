@@ -236,7 +236,12 @@ fn records_of_one_cut_stay_together() {
     let mut feed = Feed::usual();
     feed.gatherer.several();
     for (ts, text) in [(1, "one"), (2, "java.lang.Error: x"), (3, "\tat a.B.c(B.java:1)")] {
-        let record = Record { stream: LogStream::Stdout, ts, text: text.as_bytes(), marks: Marks::default() };
+        let record = Record {
+            stream: LogStream::Stdout,
+            ts,
+            text: text.as_bytes(),
+            marks: Marks::default(),
+        };
         feed.gatherer.record(&feed.rules, FileNumber(1), record, feed.now, &mut feed.out);
     }
     feed.gatherer.cut(&[(FileNumber(1), 3)], &mut feed.out);

@@ -133,7 +133,9 @@ fn is_named(key: &[u8], name: &[u8]) -> bool {
         left == 0
     });
     let before = start.and_then(|at| at.checked_sub(1)).map(|at| key[at]);
-    before.is_none_or(|b| !b.is_ascii_alphanumeric() || start.is_some_and(|at| key[at].is_ascii_uppercase()))
+    before.is_none_or(|b| {
+        !b.is_ascii_alphanumeric() || start.is_some_and(|at| key[at].is_ascii_uppercase())
+    })
 }
 
 #[cfg(test)]

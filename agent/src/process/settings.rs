@@ -74,7 +74,8 @@ fn key(settings: &Settings, problems: &mut Vec<Problem>) -> Option<HashKey> {
         }
         let bytes = std::fs::read(&path).map_err(|error| error.to_string())?;
         let bytes = bytes.trim_ascii();
-        HashKey::new(bytes).ok_or_else(|| format!("holds {} bytes; expected 16 or more", bytes.len()))
+        HashKey::new(bytes)
+            .ok_or_else(|| format!("holds {} bytes; expected 16 or more", bytes.len()))
     };
     read()
         .map_err(|message| {
@@ -104,7 +105,8 @@ fn own(section: &Node, usual: Action) -> Result<Vec<Rule>, Vec<(At, String)>> {
 }
 
 fn rule(item: &Node, usual: Action) -> Result<Rule, (At, String)> {
-    let entries = item.as_map().ok_or_else(|| (item.at, "expected {name, regex, action}".into()))?;
+    let entries =
+        item.as_map().ok_or_else(|| (item.at, "expected {name, regex, action}".into()))?;
     let (mut name, mut regex, mut wanted) = (None, None, usual);
     for entry in entries {
         let at = entry.node.at;

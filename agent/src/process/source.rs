@@ -149,8 +149,10 @@ impl Source {
         let mut problems = Vec::new();
         annotations::apply(&pod.annotations, container, &mut rules, &mut problems);
         let containers = pod.containers.iter().map(|container| &*container.name);
-        let containers: Vec<&str> = containers.chain(pod.kinds.keys().map(|name| &**name)).collect();
-        let others = [volumes::ANNOTATION].map(|name| name.split_once('/').map_or(name, |(_, key)| key));
+        let containers: Vec<&str> =
+            containers.chain(pod.kinds.keys().map(|name| &**name)).collect();
+        let others =
+            [volumes::ANNOTATION].map(|name| name.split_once('/').map_or(name, |(_, key)| key));
         annotations::misnamed(&pod.annotations, &containers, &others, &mut problems);
         self.note(pod, problems);
         rules.into()

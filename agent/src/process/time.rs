@@ -64,6 +64,9 @@ fn believed(told: Told, against: Against) -> Option<Nanos> {
         }
         (Told::Wall(ts), Against::Runtime(at)) => {
             let offset = ts.saturating_sub(at);
+            if offset.saturating_abs() > NANOS_PER_DAY {
+                return None;
+            }
             let zone = (offset + offset.signum() * QUARTER / 2) / QUARTER * QUARTER;
             let agrees = zone.abs() <= NANOS_PER_DAY * 14 / 24 && (offset - zone).abs() <= AGREE;
             agrees.then_some(ts - zone)
@@ -103,7 +106,10 @@ fn json(head: &[u8]) -> Option<Told> {
 fn text(parser: Parser, head: &[u8], against: Against) -> Option<Told> {
     let front = head.strip_prefix(b"[").unwrap_or(head);
     match parser {
-        Parser::Auto => date(front).map(|(told, _)| told).or_else(|| klog(head, against)).or_else(|| pairs(head)),
+        Parser::Auto => date(front)
+            .map(|(told, _)| told)
+            .or_else(|| klog(head, against))
+            .or_else(|| pairs(head)),
         Parser::Klog => klog(head, against),
         Parser::Logfmt => pairs(head),
         Parser::Json | Parser::None => None,
@@ -135,7 +141,8 @@ fn klog(head: &[u8], against: Against) -> Option<Told> {
     let year: i64 = year.get(..4)?.parse().ok()?;
     // Around New Year the line may be of the other one.
     let near = [year, year - 1, year + 1].into_iter().filter_map(|year| {
-        let (month, day) = (std::str::from_utf8(&date[..2]).ok()?, std::str::from_utf8(&date[2..]).ok()?);
+        let (month, day) =
+            (std::str::from_utf8(&date[..2]).ok()?, std::str::from_utf8(&date[2..]).ok()?);
         let text = format!("{year:04}-{month}-{day}T{}Z", std::str::from_utf8(time).ok()?);
         timestamp::parse(text.as_bytes())
     });
@@ -209,7 +216,9 @@ fn zone<'a>(rest: &'a [u8], plain: &mut Vec<u8>) -> Option<(bool, &'a [u8])> {
             Some((true, &rest[1..]))
         }
         Some(b'+' | b'-') => {
-            let digits = |from: usize| spaced.get(from..from + 2).filter(|d| d.iter().all(u8::is_ascii_digit));
+            let digits = |from: usize| {
+                spaced.get(from..from + 2).filter(|d| d.iter().all(u8::is_ascii_digit))
+            };
             let Some(hours) = digits(1) else {
                 plain.push(b'Z');
                 return Some((false, rest));

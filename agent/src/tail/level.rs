@@ -145,10 +145,11 @@ fn klog(head: &[u8]) -> Option<Level> {
 /// stands in brackets or before a colon at the very front (`error: …`).
 fn word(head: &[u8]) -> Option<Level> {
     let near = &head[..head.len().min(WORD_BYTES)];
-    let mut at = 0;
+    let (mut at, mut front) = (0, 0);
     while at < near.len() {
         if near[at] == 0x1B {
             at += colour(&near[at..]);
+            front = at;
             continue;
         }
         if !near[at].is_ascii_alphabetic() {
@@ -156,7 +157,8 @@ fn word(head: &[u8]) -> Option<Level> {
             continue;
         }
         let text = take_word(&near[at..]);
-        let before = at.checked_sub(1).map(|b| near[b]);
+        // What colours a word is not a part of it.
+        let before = at.checked_sub(1).filter(|_| at != front).map(|b| near[b]);
         let after = near.get(at + text.len()).copied();
         if let Some(level) = bare(text, before, after) {
             return Some(level);

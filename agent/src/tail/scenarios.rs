@@ -5,4 +5,5 @@ mod content;
 mod faults;
 mod files;
 mod fixtures;
+mod meaning;
 mod world;

@@ -25,7 +25,9 @@ pub(super) fn at_signs(text: &[u8], email: bool, url: bool, finds: &mut Vec<Find
 
 /// `name@example.org`.
 fn address(text: &[u8], at: usize) -> Option<Find> {
-    let local = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'%' | b'+' | b'-') || *b >= 0x80;
+    let local = |b: &u8| {
+        b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'%' | b'+' | b'-') || *b >= 0x80
+    };
     let before = &text[at.saturating_sub(SIDE_MAX)..at];
     let len = before.iter().rev().take_while(|b| local(b)).count();
     let begin = at - len;
@@ -68,7 +70,8 @@ pub(super) fn ipv6(text: &[u8], finds: &mut Vec<Find>) {
     let inside = |b: &u8| b.is_ascii_hexdigit() || *b == b':';
     let mut from = 0;
     while let Some(colon) = memchr::memchr(b':', &text[from..]).map(|at| from + at) {
-        let left = text[from..colon].iter().rev().take(4).take_while(|b| b.is_ascii_hexdigit()).count();
+        let left =
+            text[from..colon].iter().rev().take(4).take_while(|b| b.is_ascii_hexdigit()).count();
         let right = text[colon..].iter().take(48).take_while(|b| inside(b)).count();
         let (begin, mut end) = (colon - left, colon + right);
         from = end.max(colon + 1);
@@ -81,7 +84,8 @@ pub(super) fn ipv6(text: &[u8], finds: &mut Vec<Find>) {
         }
         let alone = |b: Option<&u8>| b.is_none_or(|b| !b.is_ascii_alphanumeric() && *b != b'_');
         let before = begin.checked_sub(1).map(|at| &text[at]);
-        let parsed = std::str::from_utf8(&text[begin..end]).ok().and_then(|t| t.parse::<Ipv6Addr>().ok());
+        let parsed =
+            std::str::from_utf8(&text[begin..end]).ok().and_then(|t| t.parse::<Ipv6Addr>().ok());
         // `::` and `::1` are nobody's.
         let someone = parsed.is_some_and(|ip| !ip.is_unspecified() && !ip.is_loopback());
         // `a::b` is also how Rust and C++ name things: an address has a digit.

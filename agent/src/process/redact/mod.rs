@@ -185,7 +185,12 @@ impl Redactor {
             }
         }
         if self.on(Detector::Email) || self.on(Detector::UrlPassword) {
-            contact::at_signs(text, self.on(Detector::Email), self.on(Detector::UrlPassword), finds);
+            contact::at_signs(
+                text,
+                self.on(Detector::Email),
+                self.on(Detector::UrlPassword),
+                finds,
+            );
         }
         let (card, ssn) = (self.on(Detector::Card), self.on(Detector::Ssn));
         let (phone, ip) = (self.on(Detector::Phone), self.on(Detector::Ip));
@@ -233,7 +238,9 @@ impl Redactor {
             out.extend_from_slice(&text[at..place.begin]);
             out.push(b'[');
             out.extend_from_slice(place.name.as_bytes());
-            if place.action == Action::Hash && let Some(key) = &self.key {
+            if place.action == Action::Hash
+                && let Some(key) = &self.key
+            {
                 out.push(b':');
                 let value = comparable(&text[place.begin..end]);
                 out.extend_from_slice(key.hash(place.name, &value).as_bytes());
@@ -265,7 +272,9 @@ fn stricter(a: Action, b: Action) -> Action {
 
 /// The same value in its different spellings: case and, between digits, separators do not matter.
 fn comparable(value: &[u8]) -> Vec<u8> {
-    let number = value.iter().all(|b| b.is_ascii_digit() || matches!(b, b' ' | b'-' | b'.' | b'(' | b')' | b'+'));
+    let number = value
+        .iter()
+        .all(|b| b.is_ascii_digit() || matches!(b, b' ' | b'-' | b'.' | b'(' | b')' | b'+'));
     // An address of IPv4 lives by its dots.
     let dots = value.iter().filter(|b| **b == b'.').count() == 3;
     let kept = value.iter().filter(|b| !number || dots || b.is_ascii_digit());

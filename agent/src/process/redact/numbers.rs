@@ -103,7 +103,8 @@ fn byte_before(text: &[u8], at: usize) -> Option<u8> {
 fn stands_alone(text: &[u8], begin: usize, end: usize) -> bool {
     let word = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
     let joint = |b: Option<u8>| matches!(b, Some(b'.' | b'-'));
-    let digit = |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(u8::is_ascii_alphanumeric);
+    let digit =
+        |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(u8::is_ascii_alphanumeric);
     let (before, after) = (byte_before(text, begin), text.get(end).copied());
     !word(before)
         && !word(after)
@@ -114,15 +115,22 @@ fn stands_alone(text: &[u8], begin: usize, end: usize) -> bool {
 /// The separators between the first `count` groups, if each is a single byte.
 fn single(text: &[u8], groups: &[Group], count: usize) -> Option<u8> {
     let first = text[groups[0].end];
-    let same = groups[..count].windows(2).all(|pair| {
-        pair[1].begin == pair[0].end + 1 && text[pair[0].end] == first
-    });
+    let same = groups[..count]
+        .windows(2)
+        .all(|pair| pair[1].begin == pair[0].end + 1 && text[pair[0].end] == first);
     same.then_some(first)
 }
 
 fn card(text: &[u8], groups: &[Group]) -> Option<(Find, usize)> {
-    let shapes: [&[usize]; 7] =
-        [&[4, 4, 4, 4, 3], &[4, 4, 4, 4], &[4, 6, 5], &[4, 6, 4], &[4, 4, 4, 1], &[4, 4, 4, 2], &[4, 4, 5]];
+    let shapes: [&[usize]; 7] = [
+        &[4, 4, 4, 4, 3],
+        &[4, 4, 4, 4],
+        &[4, 6, 5],
+        &[4, 6, 4],
+        &[4, 4, 4, 1],
+        &[4, 4, 4, 2],
+        &[4, 4, 5],
+    ];
     let whole = groups[0].len();
     let count = if (13..=19).contains(&whole) {
         1
@@ -204,11 +212,14 @@ fn ipv4(text: &[u8], groups: &[Group]) -> Option<(Find, usize)> {
     }
     let four = &groups[..4];
     let part = |group: &Group| {
-        group.len() <= 3 && (group.len() == 1 || text[group.begin] != b'0') && value(text, *group) <= 255
+        group.len() <= 3
+            && (group.len() == 1 || text[group.begin] != b'0')
+            && value(text, *group) <= 255
     };
     let (begin, end) = (four[0].begin, four[3].end);
     // Its own and nobody's.
-    let nobody = matches!(value(text, four[0]), 0 | 127) || four.iter().all(|g| value(text, *g) == 255);
+    let nobody =
+        matches!(value(text, four[0]), 0 | 127) || four.iter().all(|g| value(text, *g) == 255);
     let after_dash = byte_before(text, end.min(begin)) == Some(b'-');
     let alone = stands_alone(text, begin, end) && !after_dash;
     let good = four.iter().all(part) && !nobody && alone && !follows_version(text, begin);
@@ -227,7 +238,9 @@ fn follows_version(text: &[u8], begin: usize) -> bool {
 fn phone(text: &[u8], groups: &[Group]) -> Option<(Find, usize)> {
     let first = groups[0];
     let before = byte_before(text, first.begin);
-    if before == Some(b'+') && !byte_before(text, first.begin - 1).is_some_and(|b| b.is_ascii_alphanumeric()) {
+    if before == Some(b'+')
+        && !byte_before(text, first.begin - 1).is_some_and(|b| b.is_ascii_alphanumeric())
+    {
         return international(text, groups);
     }
     let bracket = before == Some(b'(');
@@ -238,7 +251,8 @@ fn phone(text: &[u8], groups: &[Group]) -> Option<(Find, usize)> {
     let joint = |a: Group, b: Group| &text[a.end..b.begin];
     let last = joint(*exchange, *number);
     let shape = if bracket {
-        matches!(joint(*area, *exchange), b") " | b")" | b")-") && matches!(last, b"-" | b" " | b".")
+        matches!(joint(*area, *exchange), b") " | b")" | b")-")
+            && matches!(last, b"-" | b" " | b".")
     } else {
         matches!(joint(*area, *exchange), b"-" | b".") && last == joint(*area, *exchange)
     };
@@ -253,7 +267,8 @@ fn phone(text: &[u8], groups: &[Group]) -> Option<(Find, usize)> {
 fn international(text: &[u8], groups: &[Group]) -> Option<(Find, usize)> {
     let (mut count, mut digits) = (0_usize, 0);
     for (at, group) in groups.iter().enumerate() {
-        let joint = at.checked_sub(1).map_or(&b""[..], |before| &text[groups[before].end..group.begin]);
+        let joint =
+            at.checked_sub(1).map_or(&b""[..], |before| &text[groups[before].end..group.begin]);
         let near = matches!(joint, b"" | b" " | b"-" | b"." | b" (" | b") " | b")" | b"(");
         if !near || digits + group.len() > 15 {
             break;
@@ -263,6 +278,7 @@ fn international(text: &[u8], groups: &[Group]) -> Option<(Find, usize)> {
     }
     let (begin, end) = (groups[0].begin - 1, groups[count.checked_sub(1)?].end);
     // `+0100` is a zone; a number in one piece may be a difference.
-    let good = (8..=15).contains(&digits) && text[begin + 1] != b'0' && stands_alone(text, begin + 1, end);
+    let good =
+        (8..=15).contains(&digits) && text[begin + 1] != b'0' && stands_alone(text, begin + 1, end);
     good.then_some((Find { begin, end, detector: Detector::Phone }, count))
 }

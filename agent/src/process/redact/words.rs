@@ -52,15 +52,68 @@ enum Value {
 
 /// Values that say that there is none, or what is wrong with it.
 const PROSE: [&str; 33] = [
-    "a", "an", "and", "authentication", "changed", "denied", "empty", "expired", "failed", "false", "for", "has",
-    "in", "incorrect", "invalid", "is", "mismatch", "missing", "must", "nil", "no", "none", "not", "null",
-    "required", "reset", "signature", "the", "too", "true", "undefined", "unknown", "was",
+    "a",
+    "an",
+    "and",
+    "authentication",
+    "changed",
+    "denied",
+    "empty",
+    "expired",
+    "failed",
+    "false",
+    "for",
+    "has",
+    "in",
+    "incorrect",
+    "invalid",
+    "is",
+    "mismatch",
+    "missing",
+    "must",
+    "nil",
+    "no",
+    "none",
+    "not",
+    "null",
+    "required",
+    "reset",
+    "signature",
+    "the",
+    "too",
+    "true",
+    "undefined",
+    "unknown",
+    "was",
 ];
 /// Ends of names whose value is about the secret, not the secret.
 const ABOUT: [&str; 26] = [
-    "name", "names", "ref", "refs", "path", "file", "id", "ids", "type", "count", "length", "version", "policy",
-    "arn", "url", "uri", "endpoint", "expiry", "expires", "expiration", "ttl", "valid", "required", "store",
-    "class", "provider",
+    "name",
+    "names",
+    "ref",
+    "refs",
+    "path",
+    "file",
+    "id",
+    "ids",
+    "type",
+    "count",
+    "length",
+    "version",
+    "policy",
+    "arn",
+    "url",
+    "uri",
+    "endpoint",
+    "expiry",
+    "expires",
+    "expiration",
+    "ttl",
+    "valid",
+    "required",
+    "store",
+    "class",
+    "provider",
 ];
 /// Longest value and longest name that are looked at, in bytes.
 const VALUE_MAX: usize = 4096;
@@ -80,28 +133,73 @@ fn all() -> Vec<(&'static str, Word)> {
     let capitals = Kind::Provider(Form { min: 16, capitals: true });
     add(Detector::Key, capitals, &["AKIA", "ASIA"]);
     add(Detector::Key, form(30), &["AIza", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "npm_"]);
-    add(Detector::Key, form(20), &["github_pat_", "glpat-", "ya29.", "SG.", "dop_v1_", "hvs.", "sk-ant-", "sk-proj-", "pypi-"]);
+    add(
+        Detector::Key,
+        form(20),
+        &[
+            "github_pat_",
+            "glpat-",
+            "ya29.",
+            "SG.",
+            "dop_v1_",
+            "hvs.",
+            "sk-ant-",
+            "sk-proj-",
+            "pypi-",
+        ],
+    );
     add(Detector::Key, form(10), &["xoxa-", "xoxb-", "xoxp-", "xoxr-", "xoxs-", "xapp-"]);
-    add(Detector::Key, form(16), &["sk_live_", "sk_test_", "rk_live_", "whsec_", "hooks.slack.com/services/"]);
+    add(
+        Detector::Key,
+        form(16),
+        &["sk_live_", "sk_test_", "rk_live_", "whsec_", "hooks.slack.com/services/"],
+    );
     add(Detector::Jwt, Kind::Jwt, &["eyJ"]);
     add(Detector::Bearer, Kind::Bearer, &["Bearer ", "bearer ", "BEARER "]);
     let header = Kind::Named(Value::Header);
     add(Detector::Bearer, header, &["uthorization", "UTHORIZATION"]);
     let password = Kind::Named(Value::Password);
-    add(Detector::Password, password, &["passw", "Passw", "PASSW", "passphrase", "Passphrase", "PASSPHRASE"]);
+    add(
+        Detector::Password,
+        password,
+        &["passw", "Passw", "PASSW", "passphrase", "Passphrase", "PASSPHRASE"],
+    );
     add(Detector::Password, password, &["pwd", "Pwd", "PWD", "secret", "Secret", "SECRET"]);
     add(Detector::Password, password, &["ccountKey"]);
     let token = Kind::Named(Value::Token);
     add(Detector::Password, token, &["token", "Token", "TOKEN", "redential", "REDENTIAL"]);
-    add(Detector::Password, token, &["apikey", "apiKey", "ApiKey", "APIKEY", "api_key", "API_KEY", "api-key", "Api-Key", "API-Key"]);
+    add(
+        Detector::Password,
+        token,
+        &[
+            "apikey", "apiKey", "ApiKey", "APIKEY", "api_key", "API_KEY", "api-key", "Api-Key",
+            "API-Key",
+        ],
+    );
     add(Detector::Password, token, &["access_key", "accessKey", "AccessKey", "ACCESS_KEY"]);
     add(Detector::Card, Kind::Named(Value::Digits), &["cvv", "CVV", "cvc", "CVC"]);
-    add(Detector::Ssn, Kind::Named(Value::Ssn), &["ssn", "SSN", "ocial security", "ocial Security", "ocialSecurity", "ocial_security"]);
+    add(
+        Detector::Ssn,
+        Kind::Named(Value::Ssn),
+        &["ssn", "SSN", "ocial security", "ocial Security", "ocialSecurity", "ocial_security"],
+    );
     let number = Kind::Named(Value::Number);
-    add(Detector::Mrn, number, &["mrn", "MRN", "edical record", "edical Record", "edicalRecord", "edical_record"]);
-    add(Detector::Mrn, number, &["patient", "Patient", "PATIENT", "ember_id", "emberId", "ember ID", "eneficiary"]);
+    add(
+        Detector::Mrn,
+        number,
+        &["mrn", "MRN", "edical record", "edical Record", "edicalRecord", "edical_record"],
+    );
+    add(
+        Detector::Mrn,
+        number,
+        &["patient", "Patient", "PATIENT", "ember_id", "emberId", "ember ID", "eneficiary"],
+    );
     add(Detector::BirthDate, Kind::Named(Value::Date), &["dob", "DOB", "birth", "Birth", "BIRTH"]);
-    add(Detector::Phone, Kind::Named(Value::Phone), &["phone", "Phone", "PHONE", "fax", "Fax", "mobile", "Mobile"]);
+    add(
+        Detector::Phone,
+        Kind::Named(Value::Phone),
+        &["phone", "Phone", "PHONE", "fax", "Fax", "mobile", "Mobile"],
+    );
     words
 }
 
@@ -115,7 +213,13 @@ pub(super) fn searcher(on: impl Fn(Detector) -> bool) -> Option<(packed::Searche
 }
 
 /// Looks closer at a word; up to where the text has been dealt with.
-pub(super) fn look(word: &Word, text: &[u8], begin: usize, end: usize, finds: &mut Vec<Find>) -> usize {
+pub(super) fn look(
+    word: &Word,
+    text: &[u8],
+    begin: usize,
+    end: usize,
+    finds: &mut Vec<Find>,
+) -> usize {
     let found = match word.kind {
         Kind::Provider(form) => keys::provider(text, begin, end, form),
         Kind::Jwt => keys::jwt(text, begin),
@@ -140,14 +244,25 @@ fn named(detector: Detector, kind: Value, text: &[u8], begin: usize, end: usize)
     let (start, quote, marked) = value_start(text, name_end, spoken)?;
     let rest = &text[start..text.len().min(start + VALUE_MAX)];
     let len = match quote {
-        Some(quote) => quoted(rest, quote),
-        None if kind == Value::Header => rest.iter().take_while(|b| !matches!(b, b'\n' | b'\r' | b',' | b';' | b'"' | b'\'')).count(),
+        Some((quote, escaped)) => quoted(rest, quote, escaped),
+        None if kind == Value::Header => rest
+            .iter()
+            .take_while(|b| !matches!(b, b'\n' | b'\r' | b',' | b';' | b'"' | b'\''))
+            .count(),
         None => rest.iter().take_while(|b| !ends_value(**b)).count(),
     };
     let value = &rest[..len];
     let len = match kind {
-        Value::Header => if len >= 4 && !is_prose(value) { len } else { 0 },
-        Value::Password | Value::Token => secret(kind, value, quote.is_some(), marked, rest.len() == len),
+        Value::Header => {
+            if len >= 4 && !is_prose(value) {
+                len
+            } else {
+                0
+            }
+        }
+        Value::Password | Value::Token => {
+            secret(kind, value, quote.is_some(), marked, rest.len() == len)
+        }
         Value::Digits => digits(value, 3..=4),
         Value::Ssn => digits(value, 9..=9),
         Value::Number => number(value),
@@ -159,13 +274,14 @@ fn named(detector: Detector, kind: Value, text: &[u8], begin: usize, end: usize)
 
 fn is_about(name: &[u8]) -> bool {
     let name = name.to_ascii_lowercase();
-    ABOUT.iter().any(|end| {
-        name.strip_suffix(end.as_bytes()).is_some_and(|rest| rest.len() >= 3)
-    })
+    ABOUT.iter().any(|end| name.strip_suffix(end.as_bytes()).is_some_and(|rest| rest.len() >= 3))
 }
 
+/// The quote that a value stands in, and whether it is escaped: in a text inside of a text.
+type Quote = Option<(u8, bool)>;
+
 /// Where the value begins, which quote it stands in, and whether the mark before it is an `=`.
-fn value_start(text: &[u8], name_end: usize, spoken: bool) -> Option<(usize, Option<u8>, bool)> {
+fn value_start(text: &[u8], name_end: usize, spoken: bool) -> Option<(usize, Quote, bool)> {
     let mut at = name_end;
     let skip = |at: &mut usize, bytes: &[u8]| {
         *at += text[*at..].iter().take(8).take_while(|b| bytes.contains(b)).count();
@@ -176,7 +292,9 @@ fn value_start(text: &[u8], name_end: usize, spoken: bool) -> Option<(usize, Opt
     if spoken {
         // `Medical record number: 123`, `date of birth 1970-01-01`, `MRN #123`.
         for filler in ["number", "no.", "no", "id", "date", "is", "of"] {
-            if text[at..].len() >= filler.len() && text[at..at + filler.len()].eq_ignore_ascii_case(filler.as_bytes()) {
+            if text[at..].len() >= filler.len()
+                && text[at..at + filler.len()].eq_ignore_ascii_case(filler.as_bytes())
+            {
                 at += filler.len();
                 skip(&mut at, b"\\\"' \t");
             }
@@ -195,30 +313,37 @@ fn value_start(text: &[u8], name_end: usize, spoken: bool) -> Option<(usize, Opt
     skip(&mut at, b" \t");
     let escaped = usize::from(text.get(at) == Some(&b'\\'));
     match text.get(at + escaped) {
-        Some(quote @ (b'"' | b'\'' | b'`')) => Some((at + escaped + 1, Some(*quote), marked)),
+        Some(quote @ (b'"' | b'\'' | b'`')) => {
+            Some((at + escaped + 1, Some((*quote, escaped > 0)), marked))
+        }
         Some(_) => Some((at, None, marked)),
         None => None,
     }
 }
 
 fn ends_value(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b',' | b';' | b'&' | b')' | b'}' | b']' | b'<')
+    byte.is_ascii_whitespace()
+        || matches!(byte, b'"' | b'\'' | b',' | b';' | b'&' | b')' | b'}' | b']' | b'<')
 }
 
-/// The length of a quoted value: up to the next quote that is not escaped.
-fn quoted(rest: &[u8], quote: u8) -> usize {
+/// The length of a quoted value: up to the next quote that is as escaped as the first.
+fn quoted(rest: &[u8], quote: u8, escaped: bool) -> usize {
     let mut at = 0;
-    while at < rest.len() && rest[at] != quote {
-        at += if rest[at] == b'\\' && rest.get(at + 1) != Some(&quote) { 2 } else { 1 };
+    while at < rest.len() {
+        match rest[at] {
+            b'\\' if escaped && rest.get(at + 1) == Some(&quote) => return at,
+            b'\\' => at += 2,
+            byte if byte == quote => return at,
+            _ => at += 1,
+        }
     }
-    let at = at.min(rest.len());
-    // The quote of a text inside of a text is itself escaped.
-    if at > 0 && at < rest.len() && rest[at - 1] == b'\\' { at - 1 } else { at }
+    rest.len()
 }
 
 fn secret(kind: Value, value: &[u8], quoted: bool, marked: bool, last: bool) -> usize {
     let numeric = value.iter().all(|b| b.is_ascii_digit() || *b == b'.');
-    let hidden = value.iter().all(|b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'-')) || matches!(value.first(), Some(b'[' | b'<' | b'{' | b'$'));
+    let hidden = value.iter().all(|b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'-'))
+        || matches!(value.first(), Some(b'[' | b'<' | b'{' | b'$'));
     if value.is_empty() || hidden || is_prose(value) || (kind == Value::Token && numeric) {
         return 0;
     }
@@ -235,12 +360,17 @@ fn is_prose(value: &[u8]) -> bool {
 
 fn digits(value: &[u8], count: std::ops::RangeInclusive<usize>) -> usize {
     let len = value.iter().take_while(|b| b.is_ascii_digit()).count();
-    if count.contains(&len) && value.get(len).is_none_or(|b| !b.is_ascii_alphanumeric()) { len } else { 0 }
+    if count.contains(&len) && value.get(len).is_none_or(|b| !b.is_ascii_alphanumeric()) {
+        len
+    } else {
+        0
+    }
 }
 
 /// A word of five characters or more with at least four digits.
 fn number(value: &[u8]) -> usize {
-    let len = value.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/')).count();
+    let len =
+        value.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/')).count();
     let count = value[..len].iter().filter(|b| b.is_ascii_digit()).count();
     if len >= 5 && count >= 4 { len } else { 0 }
 }
@@ -254,7 +384,12 @@ fn date(rest: &[u8]) -> usize {
     }
     let spelled = rest.iter().take(10).take_while(|b| b.is_ascii_alphabetic()).count();
     if (3..=9).contains(&spelled) {
-        let tail: Vec<u8> = rest[spelled..].iter().take(10).copied().take_while(|b| b.is_ascii_digit() || matches!(b, b' ' | b',' | b'.')).collect();
+        let tail: Vec<u8> = rest[spelled..]
+            .iter()
+            .take(10)
+            .copied()
+            .take_while(|b| b.is_ascii_digit() || matches!(b, b' ' | b',' | b'.'))
+            .collect();
         let tail = tail.trim_ascii_end();
         let count = tail.iter().filter(|b| b.is_ascii_digit()).count();
         return if count >= 5 { spelled + tail.len() } else { 0 };
@@ -273,7 +408,8 @@ fn date(rest: &[u8]) -> usize {
 
 /// Seven digits or more with what stands between them.
 fn phone(rest: &[u8]) -> usize {
-    let inside = |b: &u8| b.is_ascii_digit() || matches!(b, b'-' | b'.' | b' ' | b'(' | b')' | b'+');
+    let inside =
+        |b: &u8| b.is_ascii_digit() || matches!(b, b'-' | b'.' | b' ' | b'(' | b')' | b'+');
     let mut len = rest.iter().take(24).take_while(|b| inside(b)).count();
     while len > 0 && !rest[len - 1].is_ascii_digit() {
         len -= 1;

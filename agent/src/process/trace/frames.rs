@@ -66,12 +66,15 @@ pub(super) fn is_cause(line: &[u8]) -> bool {
 pub(super) fn is_head(line: &[u8]) -> bool {
     let literal = match line.first() {
         Some(b'E') => line.starts_with(b"Exception in thread "),
-        Some(b'U') => starts_with_any(line, &[b"Unhandled exception", b"Unhandled Exception", b"Uncaught "]),
+        Some(b'U') => {
+            starts_with_any(line, &[b"Unhandled exception", b"Unhandled Exception", b"Uncaught "])
+        }
         Some(b'P') => {
             starts_with_any(line, &[b"PHP Fatal error:  Uncaught ", b"PHP Warning:  Uncaught "])
         }
         Some(b'F') => line.starts_with(b"Fatal error: Uncaught "),
         Some(b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'$') => false,
+        Some(b'/') => return is_ruby_place(line),
         _ => return false,
     };
     if literal {
@@ -80,14 +83,10 @@ pub(super) fn is_head(line: &[u8]) -> bool {
     let name = name(line);
     let rest = &line[name.len()..];
     if !(rest.is_empty() || rest[0] == b':' || rest.starts_with(b" (") || rest.starts_with(b" [")) {
-        return name.ends_with(b".rb") || is_ruby_head(line, name);
+        return false;
     }
-    is_ruby_head(line, name) || is_exception(name)
-}
-
-/// `app.rb:3:in 'foo': boom (RuntimeError)`.
-fn is_ruby_head(line: &[u8], name: &[u8]) -> bool {
-    (name.ends_with(b".rb") || line.starts_with(b"/")) && is_ruby_place(line)
+    // Ruby: `app.rb:3:in 'foo': boom (RuntimeError)`.
+    (name.ends_with(b".rb") && is_ruby_place(line)) || is_exception(name)
 }
 
 fn is_exception(name: &[u8]) -> bool {
@@ -131,7 +130,7 @@ pub(super) fn among(line: &[u8]) -> Verdict {
     if is_cause(line) {
         return Verdict::Joins(State::Head);
     }
-    let more: [&[u8]; 7] = [
+    let more: [&[u8]; 8] = [
         b"... ",
         b"--- End of ",
         b"[CIRCULAR REFERENCE",
@@ -139,6 +138,7 @@ pub(super) fn among(line: &[u8]) -> Verdict {
         b"- waiting ",
         b"- parking ",
         b"<asynchronous suspension>",
+        b"Emitted 'error' event",
     ];
     if starts_with_any(text, &more) {
         return Verdict::Joins(State::Frames);

@@ -219,6 +219,10 @@ fn opening(line: &[u8], languages: Languages) -> Option<State> {
     if languages.any(Languages::NODE) && text::is_node_source(line) {
         return Some(State::Source);
     }
+    // Dart names the exception in the line below.
+    if line == b"Unhandled exception:" {
+        return Some(State::Header);
+    }
     frames::is_head(line).then_some(State::Head)
 }
 
@@ -284,4 +288,4 @@ fn after_source(line: &[u8], level: Level) -> Verdict {
 }
 
 #[cfg(test)]
-pub(in crate::process) mod tests;
+pub(crate) mod tests;

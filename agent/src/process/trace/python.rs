@@ -19,8 +19,14 @@ pub(super) fn frames(line: &[u8]) -> Verdict {
     let rest = &line[name.len()..];
     // Ruby's reversed traces end with a place: `app.rb:1:in 'foo': boom (RuntimeError)`.
     let place = name.ends_with(b".rb") && rest.starts_with(b":");
-    let raised = !name.is_empty() && (rest.is_empty() || rest.starts_with(b": ") || rest == b":");
-    joins_if(place || (raised && !name[0].is_ascii_digit()), State::PyRaised)
+    let raised = rest.is_empty() || rest.starts_with(b": ") || rest == b":";
+    joins_if(place || (raised && is_class(name)), State::PyRaised)
+}
+
+/// `ValueError`, `app.errors.Trouble`; not `served`, nor `INFO`.
+fn is_class(name: &[u8]) -> bool {
+    let last = memchr::memrchr(b'.', name).map_or(name, |dot| &name[dot + 1..]);
+    last.first().is_some_and(u8::is_ascii_uppercase) && last.iter().any(u8::is_ascii_lowercase)
 }
 
 /// Behind the exception: more of its message, or a chain.
@@ -48,9 +54,6 @@ pub(super) fn chain(line: &[u8]) -> Verdict {
 fn is_link(line: &[u8]) -> bool {
     starts_with_any(
         line,
-        &[
-            b"During handling of the above exception",
-            b"The above exception was the direct cause",
-        ],
+        &[b"During handling of the above exception", b"The above exception was the direct cause"],
     )
 }

@@ -6,7 +6,7 @@ use taffrail_model::Level;
 use super::*;
 
 /// Each file of samples: a language and its traces.
-pub(in crate::process) fn samples() -> Vec<(&'static str, Vec<&'static str>)> {
+pub(crate) fn samples() -> Vec<(&'static str, Vec<&'static str>)> {
     let files = [
         ("java", include_str!("../../../testdata/traces/java.txt")),
         ("python", include_str!("../../../testdata/traces/python.txt")),
@@ -25,8 +25,9 @@ pub(in crate::process) fn samples() -> Vec<(&'static str, Vec<&'static str>)> {
 fn joins(trace: &str, languages: Languages) -> Result<(), String> {
     let mut lines = trace.lines();
     let first = lines.next().expect("a line");
-    let mut state = start(first.as_bytes(), crate::tail::level::detect(first.as_bytes()), languages)
-        .ok_or_else(|| format!("does not start: {first}"))?;
+    let mut state =
+        start(first.as_bytes(), crate::tail::level::detect(first.as_bytes()), languages)
+            .ok_or_else(|| format!("does not start: {first}"))?;
     let mut doubtful = 0;
     for line in lines {
         let level = crate::tail::level::detect(line.as_bytes());
@@ -95,7 +96,8 @@ fn usual_lines_begin_nothing() {
         "www.example.com: ok",
     ];
     for line in lines {
-        let found = start(line.as_bytes(), crate::tail::level::detect(line.as_bytes()), Languages::ALL);
+        let found =
+            start(line.as_bytes(), crate::tail::level::detect(line.as_bytes()), Languages::ALL);
         let allowed = line.starts_with("\tat ") || line.starts_with("panicking");
         assert!(found.is_none() || allowed, "{found:?}: {line}");
     }
@@ -109,13 +111,17 @@ fn languages_have_names() {
     assert_eq!(Languages::named("cobol"), None);
     let python = Languages::named("python").expect("known");
     assert_eq!(start(b"panic: boom", Level::Unknown, python), Some(State::Header));
-    assert_eq!(start(b"Traceback (most recent call last):", Level::Unknown, python), Some(State::PyFrames));
+    assert_eq!(
+        start(b"Traceback (most recent call last):", Level::Unknown, python),
+        Some(State::PyFrames)
+    );
     assert_eq!(start(b"ERROR x", Level::Error, Languages::NONE), None);
 }
 
 #[test]
 fn private_keys_are_kept_together() {
-    let key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7\nabc+/=\n-----END RSA PRIVATE KEY-----";
+    let key =
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7\nabc+/=\n-----END RSA PRIVATE KEY-----";
     assert_eq!(joins(key, Languages::ALL), Ok(()));
     assert!(joins(&format!("{key}\nx"), Languages::ALL).is_err());
 }

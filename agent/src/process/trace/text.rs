@@ -61,7 +61,10 @@ pub(super) fn is_node_source(line: &[u8]) -> bool {
 /// `fail: Microsoft.AspNetCore.Server.Kestrel[13]`: the first line of .NET's console logger.
 pub(super) fn is_console_log(line: &[u8]) -> bool {
     line.last() == Some(&b']')
-        && starts_with_any(line, &[b"info: ", b"warn: ", b"fail: ", b"crit: ", b"dbug: ", b"trce: "])
+        && starts_with_any(
+            line,
+            &[b"info: ", b"warn: ", b"fail: ", b"crit: ", b"dbug: ", b"trce: "],
+        )
 }
 
 /// `-----BEGIN RSA PRIVATE KEY-----`, and its like.
@@ -76,7 +79,8 @@ pub(super) fn key(line: &[u8]) -> Verdict {
     if line.starts_with(b"-----END ") {
         return Verdict::Joins(State::Done);
     }
-    let base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_');
+    let base64 =
+        |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_');
     let header = starts_with_any(line, &[b"Proc-Type:", b"DEK-Info:"]);
     let inside = header || line.trim_ascii().iter().all(base64);
     if inside { Verdict::Joins(State::Key) } else { Verdict::Ends }
