@@ -63,7 +63,8 @@ impl Table {
     /// Gives each pod these labels of its namespace, once they are known.
     pub fn want_namespace_labels(&mut self, names: Vec<String>) {
         self.wanted = names;
-        self.publish(self.snapshot.borrow().synced, None);
+        let synced = self.snapshot.borrow().synced;
+        self.publish(synced, None);
     }
 
     /// Whether labels of namespaces are wanted.
