@@ -41,11 +41,14 @@ struct Inner {
     pods: Pods,
     metrics: Metrics,
     made: Mutex<HashMap<Key, Made>>,
-    problems: Mutex<BTreeMap<String, (Arc<Pod>, Vec<Problem>)>>,
+    problems: Mutex<Problems>,
 }
 
 /// The pod's uid, and the container if it is one.
 type Key = (String, Option<String>);
+
+/// By uid: the pod that was looked at, and what is wrong with it.
+type Problems = BTreeMap<String, (Arc<Pod>, Vec<Problem>)>;
 
 struct Made {
     pod: Arc<Pod>,
@@ -188,7 +191,7 @@ impl Source {
         self.count(&all);
     }
 
-    fn count(&self, problems: &BTreeMap<String, (Arc<Pod>, Vec<Problem>)>) {
+    fn count(&self, problems: &Problems) {
         let count: usize = problems.values().map(|(_, problems)| problems.len()).sum();
         self.0.metrics.bad_annotations.set(i64::try_from(count).unwrap_or(i64::MAX));
     }

@@ -15,9 +15,12 @@ use crate::pods::Pods;
 use crate::tail::LogStream;
 use crate::tail::join::{Marks, Meaning};
 
+/// Time, text, level and metadata of a record.
+type Passed = (i64, String, Level, Vec<(String, String)>);
+
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Out {
-    records: Vec<(i64, String, Level, Vec<(String, String)>)>,
+    records: Vec<Passed>,
     cuts: Vec<Vec<(u32, u64)>>,
 }
 

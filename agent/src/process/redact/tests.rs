@@ -166,7 +166,7 @@ fn actions() {
     let hash = Redactor::new(
         [(Detector::Email, Action::Hash), (Detector::Card, Action::Hash)],
         Vec::new(),
-        key.clone(),
+        key,
     );
     let first = apply(&hash, "a@example.org");
     assert!(first.starts_with("[email:") && first.len() == "[email:]".len() + 16, "{first}");
