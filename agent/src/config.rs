@@ -12,6 +12,8 @@ use taffrail_kit::telemetry;
 use taffrail_model::limits::LINE_BYTES_MAX;
 
 use crate::enrich::Place;
+use crate::process;
+use crate::process::rules::Rules;
 use crate::scrape;
 use crate::scrape::target;
 use crate::spool;
@@ -79,6 +81,36 @@ pub const SCHEMA: Schema = Schema {
         setting("http", Kind::Addr, None, "Address of /metrics, /livez, /readyz and /status"),
         setting("max_line_bytes", Kind::Bytes, Some("1MiB"), "Longer log lines are cut"),
         setting("grace", Kind::Duration, Some("20s"), "How long the end waits for the collector"),
+        setting(
+            "multiline",
+            Kind::Text,
+            Some("auto"),
+            "Joins stack traces to one record (auto) or leaves each line alone (off); pods may differ",
+        ),
+        setting(
+            "labels.namespace",
+            Kind::Text,
+            None,
+            "Labels of namespaces that streams and series carry as namespace_LABEL, separated by commas",
+        ),
+        setting(
+            "redact.presets",
+            Kind::Text,
+            None,
+            "What is taken out of all lines: secrets, pci, healthcare or single detectors, separated by commas",
+        ),
+        setting(
+            "redact.action",
+            Kind::Text,
+            Some("mask"),
+            "What is done with it: mask, hash or drop",
+        ),
+        setting(
+            "redact.key_file",
+            Kind::Path,
+            None,
+            "File with the key of hashes, 16 bytes or more",
+        ),
         setting("scrape.interval", Kind::Duration, Some("15s"), "How often a target is scraped"),
         setting(
             "scrape.timeout",
@@ -123,10 +155,16 @@ pub const SCHEMA: Schema = Schema {
         telemetry::SETTINGS[3],
         telemetry::SETTINGS[4],
     ],
-    sections: &[Section {
-        key: "scrape.targets",
-        help: "Targets beside those that pods name: a list of {url, labels}",
-    }],
+    sections: &[
+        Section {
+            key: "scrape.targets",
+            help: "Targets beside those that pods name: a list of {url, labels}",
+        },
+        Section {
+            key: "redact.rules",
+            help: "Own patterns that are taken out of all lines: a list of {name, regex, action}",
+        },
+    ],
 };
 
 /// Where the pods come from.
@@ -167,6 +205,10 @@ pub struct Config {
     pub scrape: scrape::Config,
     /// What is kept while the collector is away.
     pub spool: Option<spool::Config>,
+    /// What is done with lines where annotations say nothing else.
+    pub rules: Rules,
+    /// Labels of namespaces that are wanted.
+    pub namespace_labels: Vec<String>,
 }
 
 /// What Kubernetes and the host say about where the agent runs.
@@ -216,6 +258,7 @@ impl Config {
         let pods = check_pods(settings, around, &mut problems);
         let scrape = check_scrape(settings, &place, &mut problems);
         let spool = check_spool(settings, &mut problems);
+        let rules = process::settings::rules(settings, &mut problems);
         let config = Self {
             collector,
             state_dir: settings.path("state_dir").unwrap_or_default(),
@@ -228,9 +271,17 @@ impl Config {
             grace: settings.duration("grace"),
             scrape,
             spool,
+            rules,
+            namespace_labels: list(settings.text("labels.namespace")),
         };
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
+}
+
+/// The items of a text with commas.
+fn list(text: Option<&str>) -> Vec<String> {
+    let items = text.unwrap_or_default().split(',').map(str::trim);
+    items.filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
 fn size(bytes: u64) -> usize {

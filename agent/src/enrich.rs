@@ -2,7 +2,8 @@
 //!
 //! The names in [`RESERVED`] mean the same on every stream and series and are never overridden by a
 //! label of a pod: a pod label whose sanitised name is one of them becomes `label_<name>`. Every
-//! other pod label stands under its own sanitised name.
+//! other pod label stands under its own sanitised name, and the labels of its namespace that were
+//! asked for under `namespace_<name>`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -132,6 +133,9 @@ pub fn target_labels(place: &Place, pod: &Pod, container: &str) -> Labels {
 }
 
 fn add_pod_labels(mut gathered: Gathered, pod: &Pod) -> Labels {
+    for (label, value) in &pod.namespace_labels {
+        gathered.set(&format!("namespace_{}", sanitize_name(label)), value);
+    }
     for (label, value) in &pod.labels {
         gathered.add_pod_label(label, value);
     }
@@ -239,6 +243,10 @@ pub fn labeler(place: Place, pods: Pods) -> Labeler {
         };
         if let Some(labels) = made.get(file).and_then(|made| made.labels(&pod, stream)) {
             return Labeling::Ready(labels);
+        }
+        // Labels that were asked for should not come and go.
+        if now.awaits_namespaces && waiting.start.elapsed() < WAIT_FOR_LIST {
+            return Labeling::Wait;
         }
         waiting.forget(uid);
         let labels = stream_labels(&place, &pod, file, stream);

@@ -145,6 +145,58 @@ async fn without_a_list_the_path_has_to_do() {
     assert!(matches!(alone(&container("u"), LogStream::Stdout), Labeling::Ready(_)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn labels_of_the_namespace_are_waited_for_but_not_for_ever() {
+    let (mut table, pods) = Table::new(Origin::Cluster);
+    table.want_namespace_labels(vec!["acme.dev/team".into()]);
+    let labeler = labeler(place(), pods);
+    let ask = || labeler(&container("u"), LogStream::Stdout);
+    table.apply(
+        Event::Listed(vec![pod(&[("namespace_acme_dev_team", "mine")], None)]),
+        Instant::now(),
+    );
+    assert!(matches!(ask(), Labeling::Wait));
+    let team = |name: &str| {
+        let labels = BTreeMap::from([("acme.dev/team".to_owned(), name.to_owned())]);
+        Event::Namespaces(BTreeMap::from([("shop".to_owned(), labels)]))
+    };
+    for name in ["a", "b"] {
+        table.apply(team(name), Instant::now());
+        let Labeling::Ready(labels) = ask() else { panic!("all is known") };
+        assert_eq!(labels.get("namespace_acme_dev_team"), Some(name));
+        assert_eq!(labels.get("label_namespace_acme_dev_team"), Some("mine"));
+    }
+
+    let (mut table, pods) = Table::new(Origin::Cluster);
+    table.want_namespace_labels(vec!["team".into()]);
+    let forbidden = super::labeler(place(), pods);
+    table.apply(Event::Listed(vec![pod(&[("app", "web")], None)]), Instant::now());
+    assert!(matches!(forbidden(&container("u"), LogStream::Stdout), Labeling::Wait));
+    tokio::time::advance(WAIT_FOR_LIST).await;
+    let Labeling::Ready(labels) = forbidden(&container("u"), LogStream::Stdout) else {
+        panic!("enough waited")
+    };
+    assert_eq!(labels.get("app"), Some("web"));
+}
+
+#[test]
+fn labels_are_by_uid() {
+    // A pod of a StatefulSet that was made anew under the same name: each file has its own.
+    let (mut table, pods) = Table::new(Origin::Cluster);
+    let labeler = labeler(place(), pods);
+    let old = Pod { uid: "old".into(), ..pod(&[("version", "1")], None) };
+    let new = Pod { uid: "new".into(), ..pod(&[("version", "2")], None) };
+    table.apply(Event::Listed(vec![old]), Instant::now());
+    table.apply(Event::Deleted("old".into()), Instant::now());
+    table.apply(Event::Applied(new.into()), Instant::now());
+    for (uid, version) in [("old", "1"), ("new", "2")] {
+        let Labeling::Ready(labels) = labeler(&container(uid), LogStream::Stdout) else {
+            panic!("both are known")
+        };
+        assert_eq!(labels.get("version"), Some(version), "{uid}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_pod_label_overrides_and_none_is_lost(

@@ -17,6 +17,7 @@ mod descriptors;
 pub mod discover;
 pub mod enrich;
 pub mod pods;
+pub mod process;
 mod refusal;
 pub mod reload;
 pub mod scrape;
@@ -74,11 +75,16 @@ impl Agent {
     pub async fn build(config: Config, registry: &Registry) -> anyhow::Result<Self> {
         let state = StateDir::take(&config.state_dir)?;
         let client = Client::new(&config.collector)?.with_timeout(COLLECTOR_TIMEOUT);
-        let (source, pods) = Source::open(&config.pods, &config.place.node).await?;
+        let wanted = &config.namespace_labels;
+        let (source, pods) = Source::open(&config.pods, &config.place.node, wanted).await?;
         pods::metrics::register(pods.clone(), registry).context("register the metrics of pods")?;
         let labeler = enrich::labeler(config.place.clone(), pods.clone());
         let (rules, volumes) = pods::volumes::provider(pods.clone(), config.kubelet_root);
+        let counted = process::metrics::Metrics::register(registry);
+        let counted = counted.context("register the metrics of processing")?;
+        let meaning = process::Source::new(config.rules, pods.clone(), counted);
         let tail = tail::Config {
+            meaning: meaning.clone(),
             pods_root: Some(config.pod_logs),
             line_bytes_max: config.line_bytes_max,
             grace: config.grace,
@@ -107,6 +113,7 @@ impl Agent {
             volumes,
             files: logs.status_handle(),
             spool: logs.spool_view(),
+            meaning,
             scraped: scraper.overview(),
         };
         let listener = match config.http {

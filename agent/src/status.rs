@@ -21,6 +21,7 @@ use taffrail_model::time::Millis;
 use crate::enrich::Place;
 use crate::pods::Pods;
 use crate::pods::volumes::Problems;
+use crate::process;
 use crate::reload::Reloads;
 use crate::scrape::Overview;
 use crate::spool::View;
@@ -47,6 +48,8 @@ pub struct Sources {
     pub pods: Pods,
     /// Volumes that cannot be read.
     pub volumes: Problems,
+    /// What is done with lines, and annotations that cannot be used.
+    pub meaning: process::Source,
     /// The files that are read.
     pub files: StatusHandle,
     /// What is kept while the collector is away.

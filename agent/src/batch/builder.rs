@@ -12,7 +12,7 @@ use std::sync::Arc;
 use taffrail_model::{Labels, Nanos, limits, wire};
 
 use super::{Batch, Loss, Span, gap, proto};
-use crate::tail::join::{Marks, Record, Sink};
+use crate::tail::join::{Marks, Meaning, Record, Sink};
 use crate::tail::{FileNumber, LogStream, level};
 
 /// What a batch says of the file that a range belongs to.
@@ -220,6 +220,11 @@ impl Builder {
 
 impl Sink for Builder {
     fn record(&mut self, file: FileNumber, record: Record<'_>) {
+        let meaning = Meaning { level: level::detect(record.text), fields: &[] };
+        self.meant(file, record, meaning);
+    }
+
+    fn meant(&mut self, file: FileNumber, record: Record<'_>, meaning: Meaning<'_>) {
         let Some(section) = self.section(file, record.stream) else {
             debug_assert!(false, "a file is declared before its first record");
             return;
@@ -232,10 +237,13 @@ impl Sink for Builder {
         let record = Record { marks, ..record };
         self.count(&record);
         encode_marks(&mut self.attributes, marks);
+        for (name, value) in meaning.fields {
+            proto::string_attribute(&mut self.attributes, proto::RECORD_ATTRIBUTES, name, value);
+        }
         let head = proto::RecordHead {
             time: u64::try_from(record.ts).unwrap_or(0),
             observed: u64::try_from(self.observed).unwrap_or(0),
-            severity: u64::try_from(level::detect(record.text).otlp_number()).unwrap_or(0),
+            severity: u64::try_from(meaning.level.otlp_number()).unwrap_or(0),
             body,
         };
         let encoded = &mut self.batch.sections[section as usize].encoded;

@@ -14,6 +14,7 @@ use taffrail_kit::shutdown::Shutdown;
 use tokio::time::Instant;
 
 use super::claims::Claims;
+use super::namespaces::Watch;
 use super::object::convert;
 use super::table::{Event, Table};
 
@@ -53,6 +54,7 @@ pub async fn run(client: Client, node: String, mut table: Table, mut shutdown: S
     // With pages the server would have to ask etcd; a node's pods fit into one answer.
     let config = watcher::Config { page_size: None, ..config };
     let mut claims = Claims::new(client.clone());
+    let mut namespaces = Watch::new(client.clone(), table.wants_namespaces());
     let events = watcher(Api::<api::Pod>::all(client), config).default_backoff();
     let mut events = std::pin::pin!(events);
     let mut listed = Vec::new();
@@ -60,6 +62,10 @@ pub async fn run(client: Client, node: String, mut table: Table, mut shutdown: S
     loop {
         let event = tokio::select! {
             () = shutdown.wait() => return,
+            all = namespaces.changed() => {
+                table.apply(Event::Namespaces(all), Instant::now());
+                continue;
+            }
             event = events.next() => event,
         };
         let Some(event) = event else { return };
@@ -91,7 +97,7 @@ async fn resolve(claims: &mut Claims, event: &mut Event) {
             }
         }
         Event::Applied(pod) => claims.resolve(Arc::make_mut(pod)).await,
-        Event::Deleted(_) | Event::Failed(_) => {}
+        Event::Deleted(_) | Event::Namespaces(_) | Event::Failed(_) => {}
     }
 }
 
@@ -198,6 +204,15 @@ mod tests {
             "kind": "Pod", "apiVersion": "v1",
             "metadata": {"uid": "2", "name": "b", "namespace": "n", "resourceVersion": "6"},
         }});
+        let namespaces = serde_json::json!({
+            "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+            "metadata": {"resourceVersion": "5"},
+            "items": [{"metadata": {"name": "n", "labels": {"team": "a", "other": "b"}}}],
+        });
+        let namespaces = move |uri: http::Uri| async move {
+            let query = uri.query().unwrap_or_default().to_owned();
+            if query.contains("watch=true") { String::new() } else { namespaces.to_string() }
+        };
         let answer = move |uri: http::Uri| async move {
             let query = uri.query().unwrap_or_default().to_owned();
             assert!(query.contains("fieldSelector=spec.nodeName%3Dnode-1"), "{query}");
@@ -207,19 +222,25 @@ mod tests {
             assert!(query.contains("resourceVersion=0") && !query.contains("limit"), "{query}");
             list.to_string()
         };
-        let app = axum::Router::new().route("/api/v1/pods", axum::routing::get(answer));
+        let app = axum::Router::new()
+            .route("/api/v1/pods", axum::routing::get(answer))
+            .route("/api/v1/namespaces", axum::routing::get(namespaces));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         tokio::spawn(async move { axum::serve(listener, app).await });
 
         let client =
             Client::try_from(kube::Config::new(url.parse().expect("URL"))).expect("client");
-        let (table, mut pods) = Table::new(Origin::Cluster);
+        let (mut table, mut pods) = Table::new(Origin::Cluster);
+        table.want_namespace_labels(vec!["team".into()]);
         let (_trigger, shutdown) = taffrail_kit::shutdown::channel();
         let watching = tokio::spawn(run(client, "node-1".into(), table, shutdown));
-        while pods.now().get("2").is_none() {
+        while pods.now().get("2").is_none() || pods.now().awaits_namespaces {
             pods.changed().await;
         }
+        let pod = pods.now().get("2").cloned().expect("known");
+        assert_eq!(pod.namespace_labels.get("team").map(String::as_str), Some("a"));
+        assert_eq!(pod.namespace_labels.len(), 1, "the others were not asked for");
         assert!(pods.now().synced && pods.now().get("1").is_some());
         watching.abort();
     }

@@ -12,6 +12,7 @@ use taffrail_kit::shutdown::Shutdown;
 use tokio::time::Instant;
 
 use super::Pod;
+use super::namespaces::Namespaces;
 use super::object::convert;
 use super::table::{Event, Table};
 
@@ -84,9 +85,12 @@ pub async fn run(path: PathBuf, mut table: Table, mut shutdown: Shutdown) {
         file = back;
         match result {
             Ok(None) => {}
-            Ok(Some(pods)) => {
+            Ok(Some(Content { pods, namespaces })) => {
                 tracing::info!(path = %file.path.display(), pods = pods.len(), "pod list was read");
                 reason.clear();
+                if table.wants_namespaces() {
+                    table.apply(Event::Namespaces(namespaces), Instant::now());
+                }
                 table.apply(Event::Listed(pods), Instant::now());
             }
             Err(error) => {
@@ -103,7 +107,7 @@ pub async fn run(path: PathBuf, mut table: Table, mut shutdown: Shutdown) {
 
 impl File {
     /// The pods, if the file has changed since it was read last.
-    fn read_if_changed(&mut self) -> Result<Option<Vec<Pod>>, Error> {
+    fn read_if_changed(&mut self) -> Result<Option<Content>, Error> {
         let io = |source| Error::Io { path: self.path.clone(), source };
         let metadata = std::fs::metadata(&self.path).map_err(io)?;
         let stamp = (metadata.modified().ok(), metadata.len());
@@ -114,10 +118,10 @@ impl File {
             return Err(Error::TooLong { path: self.path.clone() });
         }
         let text = std::fs::read(&self.path).map_err(io)?;
-        let pods = parse(&self.path, &text)?;
+        let content = parse(&self.path, &text)?;
         // Only a good file is not looked at again: a bad one may be half written.
         self.seen = Some(stamp);
-        Ok(Some(pods))
+        Ok(Some(content))
     }
 }
 
@@ -128,14 +132,28 @@ struct List {
     items: Vec<serde_json::Value>,
 }
 
-fn parse(path: &Path, text: &[u8]) -> Result<Vec<Pod>, Error> {
+/// What is read of a pod list.
+#[derive(Debug)]
+struct Content {
+    pods: Vec<Pod>,
+    namespaces: Namespaces,
+}
+
+fn parse(path: &Path, text: &[u8]) -> Result<Content, Error> {
     let json = |source| Error::Json { path: path.to_owned(), source };
     let list: List = serde_json::from_slice(text).map_err(json)?;
     if !matches!(&*list.kind, "List" | "PodList") {
         return Err(Error::Kind { path: path.to_owned(), kind: list.kind });
     }
     let mut pods = Vec::with_capacity(list.items.len());
+    let mut namespaces = Namespaces::new();
     for mut item in list.items {
+        if item.get("kind").is_some_and(|kind| kind == "Namespace") {
+            let namespace = serde_json::from_value::<api::Namespace>(item).map_err(json)?.metadata;
+            let labels = namespace.labels.unwrap_or_default();
+            namespaces.insert(namespace.name.unwrap_or_default(), labels);
+            continue;
+        }
         // The items of a PodList do not name their kind; a List may hold others.
         if item.get("kind").is_some_and(|kind| kind != "Pod") {
             continue;
@@ -146,7 +164,7 @@ fn parse(path: &Path, text: &[u8]) -> Result<Vec<Pod>, Error> {
         }
         pods.extend(convert(serde_json::from_value::<api::Pod>(item).map_err(json)?));
     }
-    Ok(pods)
+    Ok(Content { pods, namespaces })
 }
 
 #[cfg(test)]
@@ -159,7 +177,7 @@ mod tests {
     fn recorded_lists_are_read() {
         for name in ["k120/obj_pods.json.gz", "k136/obj_pods.json.gz"] {
             let Some(text) = recorded(name) else { continue };
-            assert_eq!(parse(Path::new(name), text.as_bytes()).expect(name).len(), 8);
+            assert_eq!(parse(Path::new(name), text.as_bytes()).expect(name).pods.len(), 8);
         }
     }
 
@@ -175,8 +193,10 @@ mod tests {
             let error = parse(Path::new("pods.json"), text.as_bytes()).expect_err(text).to_string();
             assert!(error.starts_with("pods.json: ") && error.contains(reason), "{error}");
         }
-        let mixed = r#"{"kind":"List","items":[{"kind":"Node"},{"metadata":{"uid":"1"}},{}]}"#;
-        let pods = parse(Path::new("x"), mixed.as_bytes()).expect("a list");
+        let mixed = r#"{"kind":"List","items":[{"kind":"Node"},{"metadata":{"uid":"1"}},{},
+            {"apiVersion":"v1","kind":"Namespace","metadata":{"name":"n","labels":{"team":"a"}}}]}"#;
+        let Content { pods, namespaces } = parse(Path::new("x"), mixed.as_bytes()).expect("a list");
+        assert_eq!(namespaces["n"]["team"], "a");
         assert_eq!(pods.len(), 1, "neither the node nor the pod without a uid");
     }
 

@@ -11,6 +11,7 @@ mod claims;
 pub mod cluster;
 pub mod file;
 pub mod metrics;
+pub mod namespaces;
 pub mod object;
 pub mod source;
 pub mod table;
@@ -58,6 +59,10 @@ pub struct Pod {
     pub owner: Option<Owner>,
     /// Its containers.
     pub containers: Vec<Container>,
+    /// What those of its containers are that are not just containers, by name.
+    pub kinds: BTreeMap<String, ContainerKind>,
+    /// Those labels of its namespace that were asked for.
+    pub namespace_labels: BTreeMap<String, String>,
     /// Its volumes.
     pub volumes: Vec<Volume>,
 }
@@ -77,6 +82,29 @@ pub struct Owner {
     pub kind: String,
     /// Its name.
     pub name: String,
+}
+
+/// What a container is that is not just one of a pod's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerKind {
+    /// It runs to its end before the others start.
+    Init,
+    /// It starts before the others and runs beside them.
+    Sidecar,
+    /// Somebody has added it to look into the pod.
+    Ephemeral,
+}
+
+impl ContainerKind {
+    /// Its name in the structured metadata.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Sidecar => "sidecar",
+            Self::Ephemeral => "ephemeral",
+        }
+    }
 }
 
 /// One container of a pod.
@@ -142,12 +170,20 @@ pub struct Snapshot {
     pub synced: bool,
     /// Why the source does not answer at the moment, if so.
     pub problem: Option<String>,
+    /// Whether labels of namespaces are asked for and have not come yet.
+    pub awaits_namespaces: bool,
     by_uid: HashMap<String, Entry>,
 }
 
 impl Snapshot {
     fn empty(origin: Origin) -> Self {
-        Self { origin, synced: origin == Origin::None, problem: None, by_uid: HashMap::new() }
+        Self {
+            origin,
+            synced: origin == Origin::None,
+            problem: None,
+            awaits_namespaces: false,
+            by_uid: HashMap::new(),
+        }
     }
 
     /// The pod whose folders carry this uid. Also finds pods that were deleted lately.

@@ -1,13 +1,16 @@
 //! A pod of the Kubernetes API → [`Pod`]. Pure.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1 as api;
 
-use super::{Container, Owner, Pod, Volume, VolumeSource};
+use super::{Container, ContainerKind, Owner, Pod, Volume, VolumeSource};
+use crate::process::annotations::DOMAIN;
 
-/// Annotations that begin with one of these are kept.
-const ANNOTATION_PREFIXES: [&str; 2] = ["prometheus.io/", "taffrail.dev/"];
+/// Annotations below one of these are kept, those of `taffrail.dev` also for a container:
+/// `<container>.taffrail.dev/`.
+const ANNOTATION_DOMAINS: [&str; 2] = ["prometheus.io", DOMAIN];
 
 /// On static pods: the uid of the pod's folders.
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
@@ -21,8 +24,13 @@ pub fn convert(pod: api::Pod) -> Option<Pod> {
     let uid = metadata.uid.filter(|uid| !uid.is_empty())?;
     let annotations = metadata.annotations.unwrap_or_default();
     let config_hash = annotations.get(CONFIG_HASH).filter(|hash| **hash != uid).cloned();
-    let ours = |name: &str| ANNOTATION_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let ours = |name: &str| {
+        let domain = name.split_once('/').map_or("", |(domain, _)| domain);
+        let head = domain.strip_suffix(DOMAIN);
+        ANNOTATION_DOMAINS.contains(&domain) || head.is_some_and(|head| head.ends_with('.'))
+    };
     let pod_name = metadata.name.unwrap_or_default();
+    let kinds = kinds(&spec);
     let volumes = spec.volumes.unwrap_or_default().into_iter().map(|v| volume(&pod_name, v));
     // Init containers that go on beside the others are containers like them.
     let sidecars = spec.init_containers.unwrap_or_default().into_iter();
@@ -42,10 +50,24 @@ pub fn convert(pod: api::Pod) -> Option<Pod> {
             .find(|owner| owner.controller == Some(true))
             .map(|owner| Owner { kind: owner.kind, name: owner.name }),
         containers: spec.containers.into_iter().chain(sidecars).map(container).collect(),
+        kinds,
+        namespace_labels: BTreeMap::new(),
         volumes: volumes.collect(),
         name: pod_name,
         uid,
     })
+}
+
+/// Which containers are not just containers.
+fn kinds(spec: &api::PodSpec) -> BTreeMap<String, ContainerKind> {
+    let init = spec.init_containers.iter().flatten().map(|container| {
+        let goes_on = container.restart_policy.as_deref() == Some("Always");
+        let kind = if goes_on { ContainerKind::Sidecar } else { ContainerKind::Init };
+        (container.name.clone(), kind)
+    });
+    let ephemeral = spec.ephemeral_containers.iter().flatten();
+    let ephemeral = ephemeral.map(|c| (c.name.clone(), ContainerKind::Ephemeral));
+    init.chain(ephemeral).collect()
 }
 
 fn container(container: api::Container) -> Container {
@@ -158,7 +180,7 @@ pub(super) mod tests {
             "spec": {"initContainers": [
                 {"name": "setup", "ports": [{"containerPort": 1}]},
                 {"name": "sidecar", "restartPolicy": "Always", "ports": [{"containerPort": 2}]},
-            ], "containers": [{"name": "c", "ports": [
+            ], "ephemeralContainers": [{"name": "debug"}], "containers": [{"name": "c", "ports": [
                 {"containerPort": 53, "protocol": "UDP"},
                 {"containerPort": 70000},
                 {"containerPort": 8080, "name": "http"},
@@ -168,6 +190,15 @@ pub(super) mod tests {
         assert_eq!(pod.containers[0].ports, [(8080, Some("http".to_owned()))]);
         assert_eq!(pod.containers[1].ports, [(2, None)]);
         assert_eq!(pod.containers.len(), 2, "setup has ended when the pod runs");
+        let kinds = pod.kinds.iter().map(|(name, kind)| (&**name, *kind)).collect::<Vec<_>>();
+        assert_eq!(
+            kinds,
+            [
+                ("debug", ContainerKind::Ephemeral),
+                ("setup", ContainerKind::Init),
+                ("sidecar", ContainerKind::Sidecar),
+            ]
+        );
         assert_eq!(convert(api::Pod::default()), None);
     }
 }

@@ -35,7 +35,11 @@ impl Source {
     ///
     /// # Errors
     /// When the cluster's settings cannot be used. Whether it answers is seen later.
-    pub async fn open(from: &PodSource, node: &str) -> Result<(Self, Pods), cluster::Error> {
+    pub async fn open(
+        from: &PodSource,
+        node: &str,
+        namespace_labels: &[String],
+    ) -> Result<(Self, Pods), cluster::Error> {
         let kubeconfig = match from {
             PodSource::None => {
                 tracing::info!(
@@ -44,14 +48,16 @@ impl Source {
                 return Ok((Self::None, Pods::none()));
             }
             PodSource::File(path) => {
-                let (table, pods) = Table::new(Origin::File);
+                let (mut table, pods) = Table::new(Origin::File);
+                table.want_namespace_labels(namespace_labels.to_vec());
                 return Ok((Self::File { path: path.clone(), table }, pods));
             }
             PodSource::Kubeconfig(path) => Some(&**path),
             PodSource::InCluster => None,
         };
         let client = cluster::client(kubeconfig).await?;
-        let (table, pods) = Table::new(Origin::Cluster);
+        let (mut table, pods) = Table::new(Origin::Cluster);
+        table.want_namespace_labels(namespace_labels.to_vec());
         Ok((Self::Cluster { client, node: node.to_owned(), table }, pods))
     }
 

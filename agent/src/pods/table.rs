@@ -4,13 +4,14 @@
 //! [`KEEP_DELETED`] and no longer, and no more than [`DELETED_MAX`] of them; the number of pods is
 //! bounded by [`PODS_MAX`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::namespaces::{self, Namespaces};
 use super::{Entry, Origin, Pod, Pods, Snapshot};
 
 /// How long a deleted pod is still known: its files are read to their end first.
@@ -33,6 +34,8 @@ pub enum Event {
     Applied(Arc<Pod>),
     /// The pod with this uid is gone.
     Deleted(String),
+    /// These are the labels of all namespaces.
+    Namespaces(Namespaces),
     /// The source does not answer.
     Failed(String),
 }
@@ -41,6 +44,9 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Table {
     pods: HashMap<String, Known>,
+    /// Labels of namespaces that pods are given.
+    wanted: Vec<String>,
+    namespaces: Option<Namespaces>,
     snapshot: watch::Sender<Arc<Snapshot>>,
 }
 
@@ -55,7 +61,21 @@ impl Table {
     #[must_use]
     pub fn new(origin: Origin) -> (Self, Pods) {
         let (snapshot, reader) = watch::channel(Arc::new(Snapshot::empty(origin)));
-        (Self { pods: HashMap::new(), snapshot }, Pods(reader))
+        let (pods, wanted) = (HashMap::new(), Vec::new());
+        (Self { pods, wanted, namespaces: None, snapshot }, Pods(reader))
+    }
+
+    /// Gives each pod these labels of its namespace, once they are known.
+    pub fn want_namespace_labels(&mut self, names: Vec<String>) {
+        self.wanted = names;
+        let synced = self.snapshot.borrow().synced;
+        self.publish(synced, None);
+    }
+
+    /// Whether labels of namespaces are wanted.
+    #[must_use]
+    pub fn wants_namespaces(&self) -> bool {
+        !self.wanted.is_empty()
     }
 
     /// Takes one event and publishes what has become of the pods.
@@ -78,6 +98,7 @@ impl Table {
                     known.deleted.get_or_insert(now);
                 }
             }
+            Event::Namespaces(namespaces) => self.relabel(namespaces),
             Event::Failed(reason) => problem = Some(reason),
         }
         self.pods.retain(|_, known| {
@@ -104,7 +125,29 @@ impl Table {
         });
     }
 
-    fn insert(&mut self, pod: Arc<Pod>) {
+    /// The pods whose namespace has other labels now become new objects.
+    fn relabel(&mut self, namespaces: Namespaces) {
+        self.namespaces = Some(namespaces);
+        let mut pods = std::mem::take(&mut self.pods);
+        for known in pods.values_mut().filter(|known| known.deleted.is_none()) {
+            let labels = self.labels_of(&known.pod.namespace);
+            if known.pod.namespace_labels != labels {
+                Arc::make_mut(&mut known.pod).namespace_labels = labels;
+            }
+        }
+        self.pods = pods;
+    }
+
+    fn labels_of(&self, namespace: &str) -> BTreeMap<String, String> {
+        let labels = self.namespaces.as_ref().and_then(|all| all.get(namespace));
+        labels.map(|labels| namespaces::wanted(labels, &self.wanted)).unwrap_or_default()
+    }
+
+    fn insert(&mut self, mut pod: Arc<Pod>) {
+        if self.wants_namespaces() {
+            let labels = self.labels_of(&pod.namespace);
+            Arc::make_mut(&mut pod).namespace_labels = labels;
+        }
         if self.pods.len() >= PODS_MAX && !self.pods.contains_key(&pod.uid) {
             tracing::warn!(
                 limit = PODS_MAX,
@@ -132,7 +175,9 @@ impl Table {
             by_uid.insert(uid.clone(), entry);
         }
         let origin = self.snapshot.borrow().origin;
-        self.snapshot.send_replace(Arc::new(Snapshot { origin, synced, problem, by_uid }));
+        let awaits_namespaces = self.wants_namespaces() && self.namespaces.is_none();
+        let snapshot = Snapshot { origin, synced, problem, awaits_namespaces, by_uid };
+        self.snapshot.send_replace(Arc::new(snapshot));
     }
 }
 
@@ -213,6 +258,35 @@ mod tests {
         assert_eq!(live(&pods), ["a"]);
         table.apply(Event::Applied(pod("1", "b").into()), Instant::now());
         assert_eq!(live(&pods), ["b"]);
+    }
+
+    #[tokio::test]
+    async fn pods_carry_the_labels_of_their_namespace_that_are_wanted() {
+        let (mut table, pods) = Table::new(Origin::Cluster);
+        table.want_namespace_labels(vec!["team".into(), "none".into()]);
+        assert!(pods.now().awaits_namespaces);
+        let in_shop = |uid: &str| Pod { namespace: "shop".into(), ..pod(uid, uid) };
+        table.apply(Event::Listed(vec![in_shop("1"), pod("2", "other")]), Instant::now());
+        let other = pods.now().get("2").cloned().expect("known");
+        let team = |name: &str| {
+            let labels = [("team".to_owned(), name.to_owned()), ("x".to_owned(), "y".to_owned())];
+            Namespaces::from([("shop".to_owned(), BTreeMap::from(labels))])
+        };
+        let labels = |pods: &Pods, uid: &str| {
+            let pod = pods.now().get(uid).cloned().expect("known");
+            pod.namespace_labels.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>()
+        };
+        table.apply(Event::Namespaces(team("a")), Instant::now());
+        assert!(!pods.now().awaits_namespaces);
+        assert_eq!(labels(&pods, "1"), ["team=a"]);
+        table.apply(Event::Applied(in_shop("3").into()), Instant::now());
+        assert_eq!(labels(&pods, "3"), ["team=a"]);
+        table.apply(Event::Namespaces(team("b")), Instant::now());
+        assert_eq!(
+            (labels(&pods, "1"), labels(&pods, "3")),
+            (vec!["team=b".into()], vec!["team=b".into()])
+        );
+        assert!(Arc::ptr_eq(&other, pods.now().get("2").expect("known")), "nothing new of it");
     }
 
     #[tokio::test]

@@ -297,6 +297,7 @@ mod tests {
             files,
             files_left_out: 7,
             volume_problems: BTreeMap::new(),
+            annotation_problems: Vec::new(),
             targets: Vec::new(),
             target_problems: BTreeMap::new(),
         }

@@ -10,6 +10,7 @@ use taffrail_model::time::format_rfc3339;
 
 use super::Sources;
 use crate::pods::Origin;
+use crate::process::source::PodProblem;
 use crate::reload::ConfigStatus;
 use crate::scrape::TargetStatus;
 use crate::spool::Overview;
@@ -38,6 +39,8 @@ pub(super) struct Report {
     /// Files beyond the limit.
     pub(super) files_left_out: usize,
     pub(super) volume_problems: BTreeMap<String, String>,
+    /// Annotations of pods that cannot be used.
+    pub(super) annotation_problems: Vec<PodProblem>,
     pub(super) targets: Vec<TargetStatus>,
     pub(super) target_problems: BTreeMap<String, String>,
 }
@@ -165,6 +168,7 @@ pub(super) async fn gather(sources: &Sources, limit: usize) -> Report {
         files,
         files_left_out,
         volume_problems: sources.volumes.now(),
+        annotation_problems: sources.meaning.problems(),
         targets: sources.scraped.targets(),
         target_problems: sources.scraped.problems(),
     }

@@ -31,6 +31,7 @@ use super::metrics::Metrics;
 use super::{Config, FileKind, FileNumber, Labeler};
 use crate::batch::Builder;
 use crate::discover::Place;
+use crate::process::Processor;
 
 pub use gap::Gap;
 use label::label;
@@ -113,6 +114,7 @@ pub struct Chain {
     /// How long after the last look that is.
     pub pause: Duration,
     joiner: Joiner,
+    processor: Processor,
     last_data: Option<Instant>,
     /// What is lost and has no record yet.
     gaps: Vec<Gap>,
@@ -163,6 +165,7 @@ impl Chain {
             next_look: now,
             pause: config.poll_min,
             joiner: Joiner::new(bounds),
+            processor: Processor::new(config.meaning.clone(), config.line_bytes_max),
             last_data: None,
             gaps: Vec::new(),
         }
@@ -230,6 +233,7 @@ impl Chain {
         mut each: impl FnMut(FileNumber, u64),
     ) {
         self.joiner.clear();
+        self.processor.clear();
         self.last_data = None;
         let line_max = physical_line_max(turn.config);
         for at in 0..self.files.len() {
@@ -268,8 +272,11 @@ impl Chain {
             return Step::Stop;
         }
         let file = &mut self.files[at];
-        if file.labelled.is_none() && !label(file, turn) {
-            return Step::Stop;
+        if file.labelled.is_none() {
+            if !label(file, turn) {
+                return Step::Stop;
+            }
+            self.processor.follow(&file.kind);
         }
         while *bytes < TURN_BYTES {
             if !self.is_within(at, turn.reach) {
@@ -303,27 +310,29 @@ impl Chain {
         let gone = self.gone || !file.listed;
         match reach {
             Reach::Everything => true,
-            Reach::Gone => gone || self.joiner.is_open(),
+            Reach::Gone => gone || self.is_open(),
             Reach::Vanishing => {
                 let rotated = file.place.rotated.is_some() || at + 1 < self.files.len();
-                gone || rotated || self.joiner.is_open()
+                gone || rotated || self.is_open()
             }
         }
     }
 
     /// The open lines of files that nobody will find again, as they are.
     pub fn last_words(&mut self, turn: &mut Turn<'_>) {
-        let Self { joiner, files, gone, .. } = self;
+        let Self { joiner, processor, files, gone, .. } = self;
         let mut open = false;
         for file in files.iter_mut().filter(|f| f.is_open() && (*gone || !f.listed)) {
             let (number, format) = (file.number, format(&file.kind));
             if file.labelled.is_some() {
-                file.lines.finish(|l| joiner.push(number, format, l, turn.today, turn.builder));
+                let mut sink = processor.over(turn.now, turn.builder);
+                file.lines.finish(|l| joiner.push(number, format, l, turn.today, &mut sink));
             }
             open |= turn.builder.released(number).is_some_and(|r| r < file.lines.resume());
         }
         if open {
-            joiner.give_up(turn.builder);
+            joiner.give_up(&mut processor.over(turn.now, turn.builder));
+            processor.flush(turn.now, turn.builder);
         }
     }
 
@@ -331,11 +340,13 @@ impl Chain {
         let file = &mut self.files[at];
         if file.labelled != Some(turn.builder.serial()) {
             label(file, turn);
+            self.processor.follow(&file.kind);
         }
-        let Self { joiner, .. } = self;
+        let Self { joiner, processor, .. } = self;
         let (number, format) = (file.number, format(&file.kind));
         let bytes = &turn.buffer[range];
-        file.lines.push(bytes, |line| joiner.push(number, format, line, turn.today, turn.builder));
+        let mut sink = processor.over(turn.now, turn.builder);
+        file.lines.push(bytes, |line| joiner.push(number, format, line, turn.today, &mut sink));
         file.remember(bytes);
         file.quiet_since = None;
         file.error = None;
@@ -354,7 +365,8 @@ impl Chain {
             self.pass(at, turn);
             // Of a torn one nobody knows how long it was.
             if error.kind() != std::io::ErrorKind::UnexpectedEof {
-                self.joiner.give_up(turn.builder);
+                self.joiner.give_up(&mut self.processor.over(turn.now, turn.builder));
+                self.processor.flush(turn.now, turn.builder);
                 gap::of_damaged(&self.files[at], turn);
             }
             return Step::Next;
@@ -364,12 +376,14 @@ impl Chain {
 
     /// The same file with new content.
     fn begin_anew(&mut self, at: usize, turn: &mut Turn<'_>) {
-        let Self { joiner, files, .. } = self;
+        let Self { joiner, processor, files, .. } = self;
         let file = &mut files[at];
         let (number, format) = (file.number, format(&file.kind));
         if file.labelled.is_some() {
-            file.lines.finish(|line| joiner.push(number, format, line, turn.today, turn.builder));
-            joiner.give_up(turn.builder);
+            let mut sink = processor.over(turn.now, turn.builder);
+            file.lines.finish(|line| joiner.push(number, format, line, turn.today, &mut sink));
+            joiner.give_up(&mut sink);
+            processor.flush(turn.now, turn.builder);
         }
         turn.builder.forget(number);
         let version = Version::Generation(file.generation + 1);

@@ -13,7 +13,7 @@
 //!
 //! Pure: no I/O and no clock. `tail::lines` cuts the bytes, `batch` takes the records.
 
-use taffrail_model::Nanos;
+use taffrail_model::{Level, Nanos};
 
 use super::cri::{self, Piece};
 use super::lines::RawLine;
@@ -43,10 +43,26 @@ pub struct Marks {
     pub raw: bool,
 }
 
+/// What was found out about a record beside its text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meaning<'a> {
+    /// Its severity.
+    pub level: Level,
+    /// Structured metadata: names and values.
+    pub fields: &'a [(&'a str, &'a str)],
+}
+
 /// Takes what a [`Joiner`] gives.
 pub trait Sink {
     /// A finished line, found in `file`.
     fn record(&mut self, file: FileNumber, record: Record<'_>);
+    /// Likewise, when it is already known what the record means.
+    fn meant(&mut self, file: FileNumber, record: Record<'_>, meaning: Meaning<'_>) {
+        let _ = meaning;
+        self.record(file, record);
+    }
+    /// More than one record follows before the next cut.
+    fn several(&mut self) {}
     /// All records since the last cut belong together with these new positions: a batch holds all
     /// of them or none.
     fn cut(&mut self, moves: &[(FileNumber, u64)]);
@@ -229,6 +245,9 @@ impl Joiner {
     }
 
     fn release(&mut self, sink: &mut impl Sink) {
+        if self.held.len() > 1 {
+            sink.several();
+        }
         for held in self.held.drain(..) {
             let Held { file, stream, ts, text, marks } = &held;
             sink.record(*file, Record { stream: *stream, ts: *ts, text, marks: *marks });

@@ -3,7 +3,7 @@
 //! Looked for, in this order, and only in the first bytes of the line: the field `level` (or
 //! `severity`, `lvl`, `loglevel`, `levelname`) of a JSON object or of `key=value` pairs; klog's
 //! prefix (`E1120 14:51:32…`); a level's name in capitals or in brackets near the start
-//! (`2026-11-20 ERROR …`, `[warn] …`). A guess that is not sure is no level.
+//! (`2026-11-20 ERROR …`, `[warn] …`), syslog's priority (`<11>…`). A guess that is not sure is no level.
 //!
 //! Pure, without allocation, and cheap enough for every line.
 
@@ -18,14 +18,58 @@ const WORD_BYTES: usize = 96;
 /// The severity that the text tells of.
 #[must_use]
 pub fn detect(line: &[u8]) -> Level {
-    let head = &line[..line.len().min(FIELD_BYTES)];
-    let trimmed = head.trim_ascii_start();
+    let trimmed = head(line);
     let found = match trimmed.first() {
         Some(b'{') => json(trimmed),
-        Some(_) => klog(trimmed).or_else(|| logfmt(trimmed)).or_else(|| word(trimmed)),
+        Some(b'<') => priority(trimmed).or_else(|| plain(trimmed)),
+        Some(_) => plain(trimmed),
         None => None,
     };
     found.unwrap_or_default()
+}
+
+/// The severity that a JSON object tells of.
+#[must_use]
+pub fn of_json(line: &[u8]) -> Level {
+    let head = head(line);
+    let found = if head.first() == Some(&b'{') { json(head) } else { None };
+    found.unwrap_or_default()
+}
+
+/// The severity that `key=value` pairs tell of.
+#[must_use]
+pub fn of_logfmt(line: &[u8]) -> Level {
+    logfmt(head(line)).unwrap_or_default()
+}
+
+/// The severity that klog's head tells of.
+#[must_use]
+pub fn of_klog(line: &[u8]) -> Level {
+    klog(head(line)).unwrap_or_default()
+}
+
+fn head(line: &[u8]) -> &[u8] {
+    line[..line.len().min(FIELD_BYTES)].trim_ascii_start()
+}
+
+fn plain(head: &[u8]) -> Option<Level> {
+    klog(head).or_else(|| logfmt(head)).or_else(|| word(head))
+}
+
+/// The priority of syslog at the front: `<11>`.
+fn priority(head: &[u8]) -> Option<Level> {
+    let digits = head[1..].iter().take_while(|b| b.is_ascii_digit()).count();
+    if !(1..=3).contains(&digits) || head.get(digits + 1) != Some(&b'>') {
+        return None;
+    }
+    let number = head[1..=digits].iter().fold(0_u32, |n, b| n * 10 + u32::from(b - b'0'));
+    Some(match (number <= 191).then_some(number % 8)? {
+        0..=2 => Level::Critical,
+        3 => Level::Error,
+        4 => Level::Warn,
+        5 | 6 => Level::Info,
+        _ => Level::Debug,
+    })
 }
 
 /// The names under which loggers write the level, in JSON and in `key=value` pairs.
@@ -101,14 +145,20 @@ fn klog(head: &[u8]) -> Option<Level> {
 /// stands in brackets or before a colon at the very front (`error: …`).
 fn word(head: &[u8]) -> Option<Level> {
     let near = &head[..head.len().min(WORD_BYTES)];
-    let mut at = 0;
+    let (mut at, mut front) = (0, 0);
     while at < near.len() {
+        if near[at] == 0x1B {
+            at += colour(&near[at..]);
+            front = at;
+            continue;
+        }
         if !near[at].is_ascii_alphabetic() {
             at += 1;
             continue;
         }
         let text = take_word(&near[at..]);
-        let before = at.checked_sub(1).map(|b| near[b]);
+        // What colours a word is not a part of it.
+        let before = at.checked_sub(1).filter(|_| at != front).map(|b| near[b]);
         let after = near.get(at + text.len()).copied();
         if let Some(level) = bare(text, before, after) {
             return Some(level);
@@ -116,6 +166,12 @@ fn word(head: &[u8]) -> Option<Level> {
         at += text.len();
     }
     None
+}
+
+/// The length of a sequence that colours a terminal: `ESC [ 3 1 m`.
+fn colour(text: &[u8]) -> usize {
+    let inside = |b: &&u8| matches!(**b, b'[' | b';' | b'0'..=b'9');
+    2 + text[1..].iter().take_while(inside).count()
 }
 
 fn bare(text: &[u8], before: Option<u8>, after: Option<u8>) -> Option<Level> {
@@ -126,7 +182,13 @@ fn bare(text: &[u8], before: Option<u8>, after: Option<u8>) -> Option<Level> {
     let capitals = text.iter().all(u8::is_ascii_uppercase);
     let bracketed =
         matches!(before, Some(b'[' | b'<' | b'(')) && matches!(after, Some(b']' | b'>' | b')'));
+    // Apache names the module too: `[core:error]`.
+    let bracketed = bracketed || (before == Some(b':') && after == Some(b']'));
     let leads = before.is_none() && after == Some(b':');
+    // .NET's console logger writes `fail: Category[13]`.
+    if leads && text == b"fail" {
+        return Some(Level::Error);
+    }
     if capitals || bracketed || leads { named(text) } else { None }
 }
 
@@ -164,6 +226,14 @@ mod tests {
             ("[2026-11-20T14:51:32Z TRACE a::b] x", Trace),
             ("panic: runtime error", Critical),
             ("<FATAL> x", Fatal),
+            ("<11>1 2026-11-20T14:51:32Z host app - - - x", Error),
+            ("<999> x", Unknown),
+            ("\x1b[31mERROR\x1b[0m x", Error),
+            ("2026-11-20 \x1b[33;1mWARN\x1b[0m a::b: x", Warn),
+            ("[Fri Nov 20 14:51:32 2026] [core:error] [pid 1] x", Error),
+            ("[14:51:32 WRN] x", Warn),
+            ("fail: Microsoft.AspNetCore[13]", Error),
+            ("Traceback (most recent call last):", Unknown),
             ("an error occurred", Unknown),
             ("no INFORMATION_SCHEMA here", Unknown),
             ("10.0.0.1 - - \"GET /error HTTP/1.1\" 200", Unknown),

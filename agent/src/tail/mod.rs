@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use taffrail_model::Labels;
 
+use crate::process::Source;
 use crate::spool;
 
 pub use pipeline::{Error, FileStatus, LogPipeline, StatusHandle};
@@ -72,6 +73,8 @@ pub struct Config {
     pub grace: Duration,
     /// What is kept while the collector is away; none: log files are held open, and that is all.
     pub spool: Option<spool::Config>,
+    /// What is done with the lines of each container.
+    pub meaning: Source,
 }
 
 impl Config {
@@ -93,6 +96,7 @@ impl Config {
             open_files_max: 8192,
             grace: Duration::from_secs(20),
             spool: None,
+            meaning: Source::default(),
         }
     }
 }

@@ -6,4 +6,5 @@ mod content;
 mod faults;
 mod files;
 mod fixtures;
+mod meaning;
 mod world;

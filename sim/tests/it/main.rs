@@ -2,6 +2,7 @@
 //!
 //! - `exactly_once`: container logs, real rotation, SIGKILL of agent and collector, every line once.
 //! - `clients`: clients that others wrote: the OpenTelemetry SDK for Python, Prometheus.
+//! - `meaning`: stack traces, annotations, redaction: from files to answers.
 //! - `metrics`: an app's metric, from its page to PromQL and the autoscaler.
 //! - `people`: what the agent tells people: `--check`, `--print-config`, `/status`, its metrics.
 //! - `refusals`: what the binaries say when they cannot start.
@@ -14,6 +15,7 @@
 mod clients;
 mod docs;
 mod exactly_once;
+mod meaning;
 mod metrics;
 mod people;
 mod refusals;

@@ -44,19 +44,21 @@ impl Chain {
     /// Leaves a file for the next one.
     pub(super) fn pass(&mut self, at: usize, turn: &mut Turn<'_>) {
         let next_start = self.files.get(at + 1).map(|f| f.place.restart);
-        let Self { joiner, files, .. } = self;
+        let Self { joiner, processor, files, .. } = self;
         let file = &mut files[at];
         let (number, format) = (file.number, format(&file.kind));
-        file.lines.finish(|line| joiner.push(number, format, line, turn.today, turn.builder));
+        let mut sink = processor.over(turn.now, turn.builder);
+        file.lines.finish(|line| joiner.push(number, format, line, turn.today, &mut sink));
         if next_start != Some(file.place.restart) {
-            joiner.give_up(turn.builder);
+            joiner.give_up(&mut sink);
+            processor.flush(turn.now, turn.builder);
         }
         file.passed_at = Some(turn.now);
     }
 
     /// Looks once more at a file that was left, and closes it when it is done with.
     pub(super) fn linger(&mut self, at: usize, turn: &mut Turn<'_>) {
-        if self.joiner.is_open() {
+        if self.is_open() {
             // What is late must not overtake the open line that may have begun in this file.
             return;
         }
@@ -66,10 +68,12 @@ impl Chain {
                 let mut joiner = Joiner::new(self.joiner.bounds());
                 let (number, format) = (file.number, format(&file.kind));
                 let bytes = &turn.buffer[range];
+                let mut sink = self.processor.over(turn.now, turn.builder);
                 file.lines.push(bytes, |line| {
-                    joiner.push(number, format, line, turn.today, turn.builder);
+                    joiner.push(number, format, line, turn.today, &mut sink);
                 });
-                joiner.give_up(turn.builder);
+                joiner.give_up(&mut sink);
+                self.processor.flush(turn.now, turn.builder);
                 file.remember(bytes);
                 file.passed_at = Some(turn.now);
             }
@@ -83,9 +87,10 @@ impl Chain {
                     return;
                 }
                 let (joiner, number, format) = (&mut self.joiner, file.number, format(&file.kind));
-                file.lines
-                    .finish(|line| joiner.push(number, format, line, turn.today, turn.builder));
-                joiner.give_up(turn.builder);
+                let mut sink = self.processor.over(turn.now, turn.builder);
+                file.lines.finish(|line| joiner.push(number, format, line, turn.today, &mut sink));
+                joiner.give_up(&mut sink);
+                self.processor.flush(turn.now, turn.builder);
                 if file.committed >= file.lines.resume() {
                     file.close();
                 }
@@ -95,13 +100,19 @@ impl Chain {
     }
 
     pub(super) fn let_go_of_open_lines(&mut self, turn: &mut Turn<'_>) {
-        if !self.joiner.is_open() {
-            return;
+        if self.joiner.is_open() {
+            let mut sink = self.processor.over(turn.now, turn.builder);
+            self.joiner.expire(turn.today, &mut sink);
+            let last = self.last_data;
+            if last.is_none_or(|l| turn.now.saturating_duration_since(l) > OPEN_QUIET) {
+                self.joiner.give_up(&mut sink);
+            }
         }
-        self.joiner.expire(turn.today, turn.builder);
-        let last = self.last_data;
-        if last.is_none_or(|l| turn.now.saturating_duration_since(l) > OPEN_QUIET) {
-            self.joiner.give_up(turn.builder);
-        }
+        self.processor.tick(turn.now, turn.builder);
+    }
+
+    /// Whether a line, or a record of several lines, waits for more.
+    pub(super) fn is_open(&self) -> bool {
+        self.joiner.is_open() || self.processor.is_open()
     }
 }

@@ -1,0 +1,283 @@
+//! What is made of digits: payment cards, social security numbers, telephones, IPv4.
+//!
+//! Each is at least seven bytes of digits and separators long, so it is enough to look at every
+//! seventh byte of a line, and to look around only where a digit stands (or a separator between two).
+
+use super::{Detector, Find};
+
+/// The shortest find: `1.2.3.4`.
+const STRIDE: usize = 7;
+/// Most groups of digits of a run that are looked at together.
+const GROUPS_MAX: usize = 64;
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) card: bool,
+    pub(super) ssn: bool,
+    pub(super) phone: bool,
+    pub(super) ip: bool,
+}
+
+/// Digits without anything between.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    begin: usize,
+    end: usize,
+}
+
+impl Group {
+    fn len(self) -> usize {
+        self.end - self.begin
+    }
+}
+
+fn is_inside(byte: u8) -> bool {
+    byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b' ' | b'(' | b')' | b'+')
+}
+
+/// Looks for everything wanted.
+pub(super) fn find(text: &[u8], wanted: Wanted, finds: &mut Vec<Find>) {
+    let mut at = STRIDE - 1;
+    let mut done = 0;
+    while at < text.len() {
+        if !is_candidate(text, at) {
+            at += STRIDE;
+            continue;
+        }
+        let left = text[done..at].iter().rev().take_while(|b| is_inside(**b)).count();
+        let right = text[at..].iter().take_while(|b| is_inside(**b)).count();
+        let (begin, end) = (at - left, at + right);
+        if end - begin >= STRIDE {
+            run(text, begin, end, wanted, finds);
+        }
+        done = end;
+        at = end + STRIDE;
+    }
+}
+
+/// A digit, or a separator beside one.
+fn is_candidate(text: &[u8], at: usize) -> bool {
+    let digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
+    digit(at) || (is_inside(text[at]) && (digit(at + 1) || digit(at - 1) || digit(at + 2)))
+}
+
+/// A run of digits and separators.
+fn run(text: &[u8], begin: usize, end: usize, wanted: Wanted, finds: &mut Vec<Find>) {
+    let mut groups: Vec<Group> = Vec::with_capacity(8);
+    let mut at = begin;
+    while at < end && groups.len() < GROUPS_MAX {
+        let digits = text[at..end].iter().take_while(|b| b.is_ascii_digit()).count();
+        if digits > 0 {
+            groups.push(Group { begin: at, end: at + digits });
+        }
+        at += digits + 1;
+    }
+    let mut first = 0;
+    while first < groups.len() {
+        let rest = &groups[first..];
+        let found = wanted.card.then(|| card(text, rest)).flatten();
+        let found = found.or_else(|| wanted.ssn.then(|| ssn(text, rest)).flatten());
+        let found = found.or_else(|| wanted.ip.then(|| ipv4(text, rest)).flatten());
+        let found = found.or_else(|| wanted.phone.then(|| phone(text, rest)).flatten());
+        match found {
+            Some((find, count)) => {
+                finds.push(find);
+                first += count;
+            }
+            None => first += 1,
+        }
+    }
+    // A run of very many groups is looked at in pieces.
+    if at < end {
+        let from = groups.last().map_or(at, |last| last.begin.max(begin + 1));
+        run(text, from, end, wanted, finds);
+    }
+}
+
+fn byte_before(text: &[u8], at: usize) -> Option<u8> {
+    at.checked_sub(1).map(|at| text[at])
+}
+
+/// Whether the digits are not a part of a longer word or number.
+fn stands_alone(text: &[u8], begin: usize, end: usize) -> bool {
+    let word = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let joint = |b: Option<u8>| matches!(b, Some(b'.' | b'-'));
+    let digit =
+        |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(u8::is_ascii_alphanumeric);
+    let (before, after) = (byte_before(text, begin), text.get(end).copied());
+    let joined =
+        (joint(before) && digit(begin.checked_sub(2))) || (joint(after) && digit(Some(end + 1)));
+    !(word(before) || word(after) || joined)
+}
+
+/// The separators between the first `count` groups, if each is a single byte.
+fn single(text: &[u8], groups: &[Group], count: usize) -> Option<u8> {
+    let first = text[groups[0].end];
+    let same = groups[..count]
+        .windows(2)
+        .all(|pair| pair[1].begin == pair[0].end + 1 && text[pair[0].end] == first);
+    same.then_some(first)
+}
+
+fn card(text: &[u8], groups: &[Group]) -> Option<(Find, usize)> {
+    let shapes: [&[usize]; 7] = [
+        &[4, 4, 4, 4, 3],
+        &[4, 4, 4, 4],
+        &[4, 6, 5],
+        &[4, 6, 4],
+        &[4, 4, 4, 1],
+        &[4, 4, 4, 2],
+        &[4, 4, 5],
+    ];
+    let whole = groups[0].len();
+    let count = if (13..=19).contains(&whole) {
+        1
+    } else {
+        let fits = |shape: &&&[usize]| {
+            groups.len() >= shape.len()
+                && shape.iter().zip(groups).all(|(len, group)| group.len() == *len)
+                && matches!(single(text, groups, shape.len()), Some(b' ' | b'-'))
+        };
+        shapes.iter().find(fits)?.len()
+    };
+    let (begin, end) = (groups[0].begin, groups[count - 1].end);
+    let digits: Vec<u8> =
+        text[begin..end].iter().filter(|b| b.is_ascii_digit()).map(|b| b - b'0').collect();
+    let good = stands_alone(text, begin, end) && is_issued(&digits) && luhn(&digits);
+    good.then_some((Find { begin, end, detector: Detector::Card }, count))
+}
+
+/// Whether a network issues cards of these first digits with this length.
+fn is_issued(digits: &[u8]) -> bool {
+    let head = |n: usize| digits[..n].iter().fold(0_u32, |v, d| v * 10 + u32::from(*d));
+    let (two, three, four) = (head(2), head(3), head(4));
+    match digits.len() {
+        13 => two / 10 == 4,
+        14 => matches!(three, 300..=305 | 309) || matches!(two, 36 | 38 | 39),
+        15 => matches!(two, 34 | 37),
+        16 => {
+            two / 10 == 4
+                || matches!(two, 51..=55 | 60 | 62 | 64 | 65)
+                || matches!(four, 2221..=2720 | 3528..=3589 | 5018 | 5020 | 5038 | 5893 | 6304 | 6759 | 6761..=6763)
+        }
+        17 | 18 => matches!(two, 62),
+        19 => two / 10 == 4 || matches!(two, 62 | 65),
+        _ => false,
+    }
+}
+
+/// The check that all card numbers pass, and one in ten of any others.
+pub(super) fn luhn(digits: &[u8]) -> bool {
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(at, digit)| {
+            let value = u32::from(*digit) * if at % 2 == 1 { 2 } else { 1 };
+            if value > 9 { value - 9 } else { value }
+        })
+        .sum();
+    sum.is_multiple_of(10) && digits.iter().any(|d| *d != 0)
+}
+
+fn value(text: &[u8], group: Group) -> u32 {
+    text[group.begin..group.end].iter().fold(0, |v, b| v * 10 + u32::from(b - b'0'))
+}
+
+/// `078-05-1120`: areas 000, 666 and from 900, groups 00 and serials 0000 were never given.
+fn ssn(text: &[u8], groups: &[Group]) -> Option<(Find, usize)> {
+    let [area, group, serial, ..] = groups else { return None };
+    if (area.len(), group.len(), serial.len()) != (3, 2, 4)
+        || !matches!(single(text, groups, 3), Some(b'-' | b' '))
+    {
+        return None;
+    }
+    let given = !matches!(value(text, *area), 0 | 666 | 900..)
+        && value(text, *group) != 0
+        && value(text, *serial) != 0;
+    let alone = stands_alone(text, area.begin, serial.end);
+    (given && alone)
+        .then_some((Find { begin: area.begin, end: serial.end, detector: Detector::Ssn }, 3))
+}
+
+/// Words before a number of four parts that make it a version.
+const VERSIONS: [&[u8]; 9] =
+    [b"version", b"chrome", b"safari", b"firefox", b"edg", b"opr", b"build", b"release", b"ver"];
+
+fn ipv4(text: &[u8], groups: &[Group]) -> Option<(Find, usize)> {
+    if groups.len() < 4 || single(text, groups, 4) != Some(b'.') {
+        return None;
+    }
+    let four = &groups[..4];
+    let part = |group: &Group| {
+        group.len() <= 3
+            && (group.len() == 1 || text[group.begin] != b'0')
+            && value(text, *group) <= 255
+    };
+    let (begin, end) = (four[0].begin, four[3].end);
+    // Its own and nobody's.
+    let nobody =
+        matches!(value(text, four[0]), 0 | 127) || four.iter().all(|g| value(text, *g) == 255);
+    let after_dash = byte_before(text, end.min(begin)) == Some(b'-');
+    let alone = stands_alone(text, begin, end) && !after_dash;
+    let good = four.iter().all(part) && !nobody && alone && !follows_version(text, begin);
+    good.then_some((Find { begin, end, detector: Detector::Ip }, 4))
+}
+
+fn follows_version(text: &[u8], begin: usize) -> bool {
+    let before = &text[begin.saturating_sub(16)..begin];
+    let joint = |b: &u8| matches!(b, b'/' | b'=' | b':' | b' ' | b'"' | b'\'');
+    let word_end = before.len() - before.iter().rev().take_while(|b| joint(b)).count();
+    let word: Vec<u8> = before[..word_end].to_ascii_lowercase();
+    VERSIONS.iter().any(|version| word.ends_with(version))
+}
+
+/// `+1 212-555-0123`, `(212) 555-0123`, `212.555.0123`, `+49 30 901820`.
+fn phone(text: &[u8], groups: &[Group]) -> Option<(Find, usize)> {
+    let first = groups[0];
+    let before = byte_before(text, first.begin);
+    if before == Some(b'+')
+        && !byte_before(text, first.begin - 1).is_some_and(|b| b.is_ascii_alphanumeric())
+    {
+        return international(text, groups);
+    }
+    let bracket = before == Some(b'(');
+    let [area, exchange, number, ..] = groups else { return None };
+    if (area.len(), exchange.len(), number.len()) != (3, 3, 4) || text[number.end - 1] == b' ' {
+        return None;
+    }
+    let joint = |a: Group, b: Group| &text[a.end..b.begin];
+    let last = joint(*exchange, *number);
+    let shape = if bracket {
+        matches!(joint(*area, *exchange), b") " | b")" | b")-")
+            && matches!(last, b"-" | b" " | b".")
+    } else {
+        matches!(joint(*area, *exchange), b"-" | b".") && last == joint(*area, *exchange)
+    };
+    let begin = area.begin - usize::from(bracket);
+    let numbered = text[area.begin] >= b'2' && text[exchange.begin] >= b'2';
+    let alone = stands_alone(text, begin, number.end);
+    (shape && numbered && alone)
+        .then_some((Find { begin, end: number.end, detector: Detector::Phone }, 3))
+}
+
+/// A plus and eight to fifteen digits, with single separators.
+fn international(text: &[u8], groups: &[Group]) -> Option<(Find, usize)> {
+    let (mut count, mut digits) = (0_usize, 0);
+    for (at, group) in groups.iter().enumerate() {
+        let joint =
+            at.checked_sub(1).map_or(&b""[..], |before| &text[groups[before].end..group.begin]);
+        let near = matches!(joint, b"" | b" " | b"-" | b"." | b" (" | b") " | b")" | b"(");
+        if !near || digits + group.len() > 15 {
+            break;
+        }
+        digits += group.len();
+        count += 1;
+    }
+    let (begin, end) = (groups[0].begin - 1, groups[count.checked_sub(1)?].end);
+    // `+0100` is a zone; a number in one piece may be a difference.
+    let good =
+        (8..=15).contains(&digits) && text[begin + 1] != b'0' && stands_alone(text, begin + 1, end);
+    good.then_some((Find { begin, end, detector: Detector::Phone }, count))
+}

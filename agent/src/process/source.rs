@@ -1,0 +1,212 @@
+//! Gives a file the rules of its container: the settings, changed by the annotations of its pod.
+//!
+//! Asked for each file and batch, so that annotations hold from the moment that they are known; rules
+//! are made anew only when the pod's annotations have changed. A pod that is gone is remembered by its
+//! rules, for its last lines.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::annotations::{self, Problem};
+use super::metrics::Metrics;
+use super::rules::{Rules, TimeOf};
+use crate::pods::{Pod, Pods, volumes};
+use crate::tail::FileKind;
+
+/// Most rules that are kept ready.
+const MADE_MAX: usize = 20_000;
+/// Most pods whose problems are kept, and most problems of one pod.
+const PROBLEM_PODS_MAX: usize = 1000;
+const PROBLEMS_MAX: usize = 16;
+
+/// A pod with an annotation that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct PodProblem {
+    /// `<namespace>/<name>` of the pod.
+    pub pod: String,
+    /// What is wrong.
+    #[serde(flatten)]
+    pub problem: Problem,
+}
+
+/// Gives files their rules. Cheap to clone.
+#[derive(Clone)]
+pub struct Source(Arc<Inner>);
+
+struct Inner {
+    usual: Arc<Rules>,
+    /// Those of files that programs write themselves.
+    usual_file: Arc<Rules>,
+    pods: Pods,
+    metrics: Metrics,
+    made: Mutex<HashMap<Key, Made>>,
+    problems: Mutex<Problems>,
+}
+
+/// The pod's uid, and the container if it is one.
+type Key = (String, Option<String>);
+
+/// By uid: the pod that was looked at, and what is wrong with it.
+type Problems = BTreeMap<String, (Arc<Pod>, Vec<Problem>)>;
+
+struct Made {
+    pod: Arc<Pod>,
+    rules: Arc<Rules>,
+}
+
+/// The usual rules for everything.
+impl Default for Source {
+    fn default() -> Self {
+        Self::new(Rules::default(), Pods::none(), Metrics::default())
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("usual", &self.0.usual).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// Rules are `usual` where the annotations of `pods` say nothing else.
+    #[must_use]
+    pub fn new(usual: Rules, pods: Pods, metrics: Metrics) -> Self {
+        // The time of reading says little of a line in a file: its own is better.
+        let usual_file = Rules { time: TimeOf::Line, ..usual.clone() };
+        Self(Arc::new(Inner {
+            usual: usual.into(),
+            usual_file: usual_file.into(),
+            pods,
+            metrics,
+            made: Mutex::default(),
+            problems: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The rules of a file.
+    #[must_use]
+    pub fn rules(&self, file: &FileKind) -> Arc<Rules> {
+        let (uid, container) = match file {
+            FileKind::Container { uid, container, .. } => (uid, Some(container)),
+            FileKind::Volume { uid, .. } => (uid, None),
+            FileKind::Plain { .. } => return self.0.usual_file.clone(),
+        };
+        let usual = if container.is_some() { &self.0.usual } else { &self.0.usual_file };
+        let key = (uid.clone(), container.cloned());
+        let known = self.0.pods.now().get(uid).cloned();
+        let mut made = self.0.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(pod) = known else {
+            return made.get(&key).map_or_else(|| usual.clone(), |made| made.rules.clone());
+        };
+        if let Some(made) = made.get_mut(&key) {
+            let same = Arc::ptr_eq(&made.pod, &pod)
+                || (made.pod.annotations == pod.annotations && made.pod.kinds == pod.kinds);
+            if same {
+                made.pod = pod;
+                return made.rules.clone();
+            }
+        }
+        let rules = self.make(usual, &pod, container.map(String::as_str));
+        if made.len() >= MADE_MAX {
+            let pods = self.0.pods.now();
+            made.retain(|(uid, _), _| pods.get(uid).is_some());
+            if made.len() >= MADE_MAX {
+                made.clear();
+            }
+        }
+        made.insert(key, Made { pod, rules: rules.clone() });
+        rules
+    }
+
+    /// Annotations that cannot be used, of pods that exist.
+    #[must_use]
+    pub fn problems(&self) -> Vec<PodProblem> {
+        let pods = self.0.pods.now();
+        let mut problems = self.0.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        problems.retain(|uid, _| pods.get(uid).is_some());
+        self.count(&problems);
+        let all = problems.values().flat_map(|(pod, problems)| {
+            let name = format!("{}/{}", pod.namespace, pod.name);
+            problems.iter().map(move |p| PodProblem { pod: name.clone(), problem: p.clone() })
+        });
+        let mut all: Vec<PodProblem> = all.collect();
+        all.sort();
+        all
+    }
+
+    fn make(&self, usual: &Arc<Rules>, pod: &Arc<Pod>, container: Option<&str>) -> Arc<Rules> {
+        let kind = container.and_then(|name| pod.kinds.get(name));
+        if kind.is_none() && pod.annotations.is_empty() {
+            self.note(pod, Vec::new());
+            return usual.clone();
+        }
+        let mut rules = Rules::clone(usual);
+        if let Some(kind) = kind {
+            rules.fields.push(("container_kind", kind.name().to_owned()));
+        }
+        let mut problems = Vec::new();
+        annotations::apply(&pod.annotations, container, &mut rules, &mut problems);
+        let containers = pod.containers.iter().map(|container| &*container.name);
+        let containers: Vec<&str> =
+            containers.chain(pod.kinds.keys().map(|name| &**name)).collect();
+        let others =
+            [volumes::ANNOTATION].map(|name| name.split_once('/').map_or(name, |(_, key)| key));
+        annotations::misnamed(&pod.annotations, &containers, &others, &mut problems);
+        self.note(pod, problems);
+        rules.into()
+    }
+
+    /// Keeps the problems of a pod and tells those that are new.
+    fn note(&self, pod: &Arc<Pod>, found: Vec<Problem>) {
+        let mut all = self.0.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((known_pod, known)) = all.get_mut(&pod.uid) else {
+            if !found.is_empty() && all.len() < PROBLEM_PODS_MAX {
+                found.iter().take(PROBLEMS_MAX).for_each(|problem| warn(pod, problem));
+                let found = found.into_iter().take(PROBLEMS_MAX).collect();
+                all.insert(pod.uid.clone(), (pod.clone(), found));
+                self.count(&all);
+            }
+            return;
+        };
+        // Another container of the same pod adds its own; a pod that was changed begins anew.
+        if known_pod.annotations != pod.annotations {
+            *known_pod = pod.clone();
+            let told = std::mem::take(known);
+            known.extend(found.into_iter().take(PROBLEMS_MAX));
+            known.iter().filter(|problem| !told.contains(problem)).for_each(|p| warn(pod, p));
+        } else {
+            for problem in found {
+                if known.len() < PROBLEMS_MAX && !known.contains(&problem) {
+                    warn(pod, &problem);
+                    known.push(problem);
+                }
+            }
+        }
+        all.retain(|_, (_, problems)| !problems.is_empty());
+        self.count(&all);
+    }
+
+    fn count(&self, problems: &Problems) {
+        let count: usize = problems.values().map(|(_, problems)| problems.len()).sum();
+        self.0.metrics.bad_annotations.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
+
+fn warn(pod: &Pod, problem: &Problem) {
+    tracing::warn!(
+        namespace = pod.namespace,
+        pod = pod.name,
+        annotation = problem.annotation,
+        value = problem.value,
+        message = problem.message,
+        "annotation cannot be used"
+    );
+}
+
+#[cfg(test)]
+mod tests;
