@@ -106,8 +106,8 @@ fn stands_alone(text: &[u8], begin: usize, end: usize) -> bool {
     let digit =
         |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(u8::is_ascii_alphanumeric);
     let (before, after) = (byte_before(text, begin), text.get(end).copied());
-    let joined = (joint(before) && digit(begin.checked_sub(2)))
-        || (joint(after) && digit(Some(end + 1)));
+    let joined =
+        (joint(before) && digit(begin.checked_sub(2))) || (joint(after) && digit(Some(end + 1)));
     !(word(before) || word(after) || joined)
 }
 
