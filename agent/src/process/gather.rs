@@ -23,7 +23,8 @@ use crate::tail::{FileNumber, LogStream};
 const SILENCE: Duration = Duration::from_secs(1);
 /// How long a line that a trace may follow waits for it: a runtime writes both at once.
 const GUESS_SILENCE: Duration = Duration::from_millis(250);
-/// How long the other output waits behind an open record that goes on and on.
+/// How long the other output waits behind an open record that goes on and on, and a record for the
+/// next file of its container.
 const AGE: Duration = Duration::from_secs(5);
 /// Most lines of a record.
 const LINES_MAX: u32 = 1000;
@@ -155,7 +156,7 @@ impl Gatherer {
     }
 
     /// Closes what has waited for too long.
-    pub(super) fn tick(&mut self, now: Instant, next: &mut impl Next) {
+    pub(super) fn tick(&mut self, now: Instant, elsewhere: bool, next: &mut impl Next) {
         if self.held.is_empty() {
             return;
         }
@@ -163,7 +164,11 @@ impl Gatherer {
         for slot in &mut self.open {
             let Some(open) = slot else { continue };
             let guess = open.lines == 1 && open.state.is_guess();
-            let patience = if guess { GUESS_SILENCE } else { SILENCE };
+            let patience = match (elsewhere, guess) {
+                (true, _) => AGE,
+                (false, true) => GUESS_SILENCE,
+                (false, false) => SILENCE,
+            };
             let silent = now.saturating_duration_since(open.touched) >= patience;
             let others = waiting > 1 + open.doubtful.len();
             if silent || (others && now.saturating_duration_since(open.began) >= AGE) {

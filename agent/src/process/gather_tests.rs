@@ -68,7 +68,7 @@ impl Feed {
 
     fn wait(&mut self, time: Duration) {
         self.now += time;
-        self.gatherer.tick(self.now, &mut self.out);
+        self.gatherer.tick(self.now, false, &mut self.out);
     }
 }
 
@@ -179,6 +179,18 @@ fn silence_lets_go() {
     assert_eq!(feed.out.records.len(), 1);
     feed.wait(SILENCE);
     assert_eq!(feed.out.records.len(), 2);
+}
+
+#[test]
+fn silence_says_nothing_when_the_next_file_is_not_read_yet() {
+    let mut feed = Feed::usual();
+    feed.lines("java.lang.Error: x");
+    feed.now += SILENCE * 2;
+    feed.gatherer.tick(feed.now, true, &mut feed.out);
+    assert!(feed.out.records.is_empty());
+    feed.now += AGE;
+    feed.gatherer.tick(feed.now, true, &mut feed.out);
+    assert_eq!(feed.out.records.len(), 1, "but not for ever");
 }
 
 #[test]

@@ -83,10 +83,11 @@ impl Processor {
         Processing { rules, gatherer, finishing, now }
     }
 
-    /// At the end of a turn: lets go of what has waited for long enough.
-    pub fn tick<S: Sink>(&mut self, now: Instant, out: &mut S) {
+    /// At the end of a turn: lets go of what has waited for long enough. That is longer when the
+    /// container writes on `elsewhere`, in a file that is not read yet.
+    pub fn tick<S: Sink>(&mut self, now: Instant, elsewhere: bool, out: &mut S) {
         let Processing { gatherer, mut finishing, .. } = self.over(now, out);
-        gatherer.tick(now, &mut finishing);
+        gatherer.tick(now, elsewhere, &mut finishing);
         finishing.settle(false);
         self.count();
     }

@@ -81,7 +81,7 @@ impl Stage {
 
     fn wait(&mut self, time: Duration) {
         self.now += time;
-        self.processor.tick(self.now, &mut self.out);
+        self.processor.tick(self.now, false, &mut self.out);
     }
 }
 

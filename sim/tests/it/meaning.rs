@@ -66,9 +66,9 @@ impl<'a> Pods<'a> {
 
 /// The rows of a query, once there are at least so many.
 async fn rows(stack: &Stack, query: &str, count: usize) -> anyhow::Result<Vec<Value>> {
-    let found = wait_for(&format!("{count} rows of {query}"), async || {
-        stack.lines(query).await.ok().filter(|rows| rows.len() >= count)
-    });
+    let what = format!("{count} rows of {query}");
+    let found =
+        wait_for(&what, async || stack.lines(query).await.ok().filter(|rows| rows.len() >= count));
     match found.await {
         Ok(rows) => Ok(rows),
         Err(error) => {

@@ -6,6 +6,7 @@ use taffrail_model::Nanos;
 
 use super::{Chain, Step, Turn, format};
 use crate::tail::file::Read;
+use crate::tail::identity::look_at;
 use crate::tail::join::Joiner;
 
 /// How long a file without its old name, but still with another, is read on.
@@ -108,7 +109,18 @@ impl Chain {
                 self.joiner.give_up(&mut sink);
             }
         }
-        self.processor.tick(turn.now, turn.builder);
+        let elsewhere = self.processor.is_open() && self.goes_on_elsewhere();
+        self.processor.tick(turn.now, elsewhere, turn.builder);
+    }
+
+    /// Whether the container writes on in a file that is not read yet: then the silence of the one
+    /// that is read says nothing.
+    fn goes_on_elsewhere(&self) -> bool {
+        let reading = self.files.iter().position(|f| f.is_open() && f.passed_at.is_none());
+        let Some(at) = reading.filter(|_| !self.gone && !self.alone) else { return false };
+        let file = &self.files[at];
+        let renamed = || look_at(&file.path, true).map_or(true, |look| look.id != file.id);
+        at + 1 < self.files.len() || file.place.rotated.is_some() || renamed()
     }
 
     /// Whether a line, or a record of several lines, waits for more.

@@ -16,12 +16,13 @@ fn trace() -> String {
 #[tokio::test]
 async fn a_trace_over_a_rotation_is_one_record() {
     let mut w = World::new().await;
+    // Longer than a head of a trace waits for its frames.
+    w.config.settle = Duration::from_millis(600);
     w.write("0.log", STDOUT, &["before", HEAD]);
     w.start();
     w.fake.until("the line before", |k| k.lines.len() == 1).await;
-    w.write("0.log", STDOUT, &FRAMES[..1]);
     w.rename("0.log", "0.log.20261120-100000");
-    w.write("0.log", STDOUT, &[FRAMES[1], "after"]);
+    w.write("0.log", STDOUT, &[FRAMES[0], FRAMES[1], "after"]);
     w.expect(&["before", &trace(), "after"]).await;
     w.settled().await;
 }
