@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use taffrail_kit::clock;
 use taffrail_model::limits;
 use taffrail_model::record::Position;
@@ -86,6 +87,9 @@ pub struct Reader {
     counted: Taken,
     compressor: zstd::bulk::Compressor<'static>,
     buffer: Vec<u8>,
+    /// The last batch before and after compression: room that is used again.
+    plain: Vec<u8>,
+    packed: Vec<u8>,
     next_number: u32,
     next_chain: u64,
     /// The chain whose turn is next, when a round was broken off.
@@ -131,6 +135,8 @@ impl Reader {
             builder: Builder::default(),
             counted: Taken::default(),
             buffer: vec![0; BUFFER_BYTES],
+            plain: Vec::new(),
+            packed: Vec::new(),
             next_number: 0,
             next_chain: 0,
             cursor: 0,
@@ -315,13 +321,16 @@ impl Reader {
             file.map_or(0, |f| f.check(end))
         });
         let Some(batch) = batch else { return };
-        let plain = batch.encode();
+        batch.encode_into(&mut self.plain);
+        self.packed.resize(zstd::zstd_safe::compress_bound(self.plain.len()), 0);
         // It fails without memory only; then the batch goes as it is.
-        let (body, zstd) = match self.compressor.compress(&plain) {
-            Ok(packed) => (packed, true),
-            Err(_) => (plain, false),
+        let packed = self.compressor.compress_to_buffer(&self.plain, &mut self.packed[..]);
+        let (body, zstd) = match packed {
+            Ok(count) => (&self.packed[..count], true),
+            Err(_) => (&self.plain[..], false),
         };
-        let outgoing = Outgoing { epoch: self.epoch, batch, body: body.into(), zstd };
+        let body = Bytes::copy_from_slice(body);
+        let outgoing = Outgoing { epoch: self.epoch, batch, body, zstd };
         self.under_way += 1;
         if self.out.try_send(outgoing).is_err() {
             tracing::debug!("shipper has ended, batch is dropped");
