@@ -16,6 +16,7 @@ mod builder;
 mod codec;
 mod cut;
 mod gap;
+mod numbers;
 mod proto;
 
 use std::sync::Arc;
@@ -91,20 +92,27 @@ impl Batch {
     /// The request, uncompressed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.bytes + self.sections.len() * 1024 + 64);
+        let mut out = Vec::new();
+        self.encode_into(&mut out);
+        out
+    }
+
+    /// As [`Batch::encode`], over what `out` holds: its memory is used again.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        out.clear();
+        out.reserve(self.bytes + self.sections.len() * 1024 + 64);
         let mut scope = Vec::new();
         proto::string(&mut scope, proto::SCOPE_NAME, wire::AGENT_SCOPE);
         for section in &self.sections {
             let resource = self.resource(section);
             let scope_logs = proto::message_len(scope.len()) + section.encoded.len();
             let len = proto::message_len(resource.len()) + proto::message_len(scope_logs);
-            proto::message_head(&mut out, proto::REQUEST_RESOURCE_LOGS, len);
-            proto::message(&mut out, proto::RESOURCE_LOGS_RESOURCE, &resource);
-            proto::message_head(&mut out, proto::RESOURCE_LOGS_SCOPE_LOGS, scope_logs);
-            proto::message(&mut out, proto::SCOPE_LOGS_SCOPE, &scope);
+            proto::message_head(out, proto::REQUEST_RESOURCE_LOGS, len);
+            proto::message(out, proto::RESOURCE_LOGS_RESOURCE, &resource);
+            proto::message_head(out, proto::RESOURCE_LOGS_SCOPE_LOGS, scope_logs);
+            proto::message(out, proto::SCOPE_LOGS_SCOPE, &scope);
             out.extend_from_slice(&section.encoded);
         }
-        out
     }
 
     fn resource(&self, section: &Section) -> Vec<u8> {

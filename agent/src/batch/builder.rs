@@ -6,11 +6,11 @@
 //! Pure: the time of reading is handed in by [`Builder::observe`].
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use taffrail_model::{Labels, Nanos, limits, wire};
 
+use super::numbers::ByNumber;
 use super::{Batch, Loss, Span, gap, proto};
 use crate::tail::join::{Marks, Meaning, Record, Sink};
 use crate::tail::{FileNumber, LogStream, level};
@@ -31,10 +31,10 @@ pub struct FileMeta {
 /// Fills one batch after the other.
 #[derive(Debug, Default)]
 pub struct Builder {
-    files: HashMap<FileNumber, FileMeta>,
+    files: ByNumber<FileNumber, FileMeta>,
     batch: Batch,
-    spans: HashMap<FileNumber, u32>,
-    sections: HashMap<(FileNumber, LogStream), u32>,
+    spans: ByNumber<FileNumber, u32>,
+    sections: ByNumber<(FileNumber, LogStream), u32>,
     /// The section of the last record: nearly always that of the next one too.
     last: Option<(FileNumber, LogStream, u32)>,
     observed: Nanos,

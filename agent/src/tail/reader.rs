@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use taffrail_kit::clock;
 use taffrail_model::limits;
 use taffrail_model::record::Position;
@@ -30,7 +31,7 @@ use super::metrics::Metrics;
 use super::pipeline::FileStatus;
 use super::positions::Positions;
 use super::{Config, FileNumber, Labeler, VolumeRules};
-use crate::batch::{Builder, Taken};
+use crate::batch::{Batch, Builder, Taken};
 use crate::discover::Scanner;
 use crate::ship::{Outgoing, Parcel, Request};
 use crate::spool::ledger::Entry;
@@ -106,6 +107,9 @@ pub struct Reader {
     counted: Taken,
     compressor: zstd::bulk::Compressor<'static>,
     buffer: Vec<u8>,
+    /// The last batch before and after compression: room that is used again.
+    plain: Vec<u8>,
+    packed: Vec<u8>,
     next_number: u32,
     next_chain: u64,
     /// The chain whose turn is next, when a round was broken off.
@@ -155,6 +159,8 @@ impl Reader {
             builder: Builder::default(),
             counted: Taken::default(),
             buffer: vec![0; BUFFER_BYTES],
+            plain: Vec::new(),
+            packed: Vec::new(),
             next_number: 0,
             next_chain: 0,
             cursor: 0,
@@ -354,6 +360,19 @@ impl Reader {
         })
     }
 
+    /// The batch as it goes over the wire.
+    fn request(&mut self, batch: &Batch) -> Request {
+        batch.encode_into(&mut self.plain);
+        self.packed.resize(zstd::zstd_safe::compress_bound(self.plain.len()), 0);
+        // It fails without memory only; then the batch goes as it is.
+        match self.compressor.compress_to_buffer(&self.plain, &mut self.packed[..]) {
+            Ok(count) => {
+                Request { body: Bytes::copy_from_slice(&self.packed[..count]), zstd: true }
+            }
+            Err(_) => Request { body: Bytes::copy_from_slice(&self.plain), zstd: false },
+        }
+    }
+
     /// Closes the open batch and gives it to the shipper.
     fn hand_over(&mut self) {
         self.open_since = None;
@@ -367,14 +386,7 @@ impl Reader {
         });
         let Some(batch) = batch else { return };
         // What goes to the spool is not sent as it is now.
-        let request = (!self.away).then(|| {
-            let plain = batch.encode();
-            // It fails without memory only; then the batch goes as it is.
-            match self.compressor.compress(&plain) {
-                Ok(packed) => Request { body: packed.into(), zstd: true },
-                Err(_) => Request { body: plain.into(), zstd: false },
-            }
-        });
+        let request = (!self.away).then(|| self.request(&batch));
         let outgoing = Outgoing { epoch: self.epoch, batch, request };
         self.under_way += 1;
         if self.out.try_send(Parcel::Batch(outgoing)).is_err() {
