@@ -64,8 +64,8 @@ pub enum Event {
         /// Files of before with bytes that were not safe.
         ledger: Vec<Entry>,
     },
-    /// The collector is away, or is not any more.
-    Away(bool),
+    /// The collector has gone away or come back: the mode says which.
+    Mode(Arc<Mode>),
     /// A batch has been dealt with: these files are in the store or in the spool up to there.
     Acknowledged(Vec<(FileNumber, u64)>),
     /// A batch did not continue what is committed: go back.
@@ -76,6 +76,29 @@ pub enum Event {
     Status(oneshot::Sender<Vec<FileStatus>>),
     /// Read no more, hand over the open batch, end.
     Stop,
+}
+
+/// Whether the collector is away. However often that changes, one event at a time is under way: the
+/// channel's room is for the answers.
+#[derive(Debug, Default)]
+pub struct Mode {
+    away: AtomicBool,
+    waiting: AtomicBool,
+}
+
+impl Mode {
+    /// Changes it. Returns whether the reader is to be told.
+    pub fn set(&self, away: bool) -> bool {
+        self.away.store(away, Ordering::Release);
+        !self.waiting.swap(true, Ordering::AcqRel)
+    }
+
+    /// What it is now; the next change is told again.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        self.waiting.store(false, Ordering::Release);
+        self.away.load(Ordering::Acquire)
+    }
 }
 
 /// What a chain is known by.
@@ -236,7 +259,7 @@ impl Reader {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Positions { known, firm, ledger } => self.begin(&known, firm, ledger),
-            Event::Away(away) => self.go_away(away),
+            Event::Mode(mode) => self.go_away(mode.take()),
             Event::Acknowledged(ends) => {
                 for (file, end) in ends {
                     let chain = self.chain_of.get(&file).and_then(|c| self.chains.get_mut(c));
