@@ -46,7 +46,7 @@ class Cli:
         self.command = WORKERS[1].enter_network(str(program), "--addr", _address())
 
     def rows(self, selector: str) -> list[Row]:
-        asked = [*self.command, "logs", "-l", selector, "--namespace=shop", "--since=2h", "--tail=1000000", "-o", "json"]
+        asked = [*self.command, "logs", "-l", selector, "--namespace=shop", "--since=2h", "--tail=100000", "-o", "json"]
         # The program ends with 1 when nothing was found.
         text = run(["sh", "-c", '"$@" || [ $? = 1 ]', "sh", *asked])
         found = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
