@@ -12,6 +12,7 @@ use taffrail_kit::telemetry;
 use taffrail_model::limits::LINE_BYTES_MAX;
 
 use crate::enrich::Place;
+use crate::pods::volumes::Roots;
 use crate::scrape;
 use crate::scrape::target;
 
@@ -71,6 +72,12 @@ pub const SCHEMA: Schema = Schema {
             Kind::Text,
             None,
             "Name of this node; without it NODE_NAME in the environment, then the host's name",
+        ),
+        setting(
+            "host_root",
+            Kind::Path,
+            None,
+            "Folder in which the agent sees the node's root, for volumes of kind hostPath; none: at /",
         ),
         setting("cluster", Kind::Text, None, "Name of the cluster, the label `cluster`"),
         setting("http", Kind::Addr, None, "Address of /metrics, /livez, /readyz and /status"),
@@ -135,8 +142,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Folder of the pods' logs.
     pub pod_logs: PathBuf,
-    /// Folder of the pods' volumes.
-    pub kubelet_root: PathBuf,
+    /// Where the pods' volumes are.
+    pub roots: Roots,
     /// Where the pods come from.
     pub pods: PodSource,
     /// Node and cluster.
@@ -201,7 +208,10 @@ impl Config {
             collector,
             state_dir: settings.path("state_dir").unwrap_or_default(),
             pod_logs: settings.path("pod_logs").unwrap_or_default(),
-            kubelet_root: settings.path("kubelet_root").unwrap_or_default(),
+            roots: Roots {
+                kubelet: settings.path("kubelet_root").unwrap_or_default(),
+                host: settings.path("host_root"),
+            },
             pods,
             place,
             http: settings.addr("http"),

@@ -70,7 +70,7 @@ impl Agent {
         let (source, pods) = Source::open(&config.pods, &config.place.node).await?;
         pods::metrics::register(pods.clone(), registry).context("register the metrics of pods")?;
         let labeler = enrich::labeler(config.place.clone(), pods.clone());
-        let (rules, volumes) = pods::volumes::provider(pods.clone(), config.kubelet_root);
+        let (rules, volumes) = pods::volumes::provider(pods.clone(), config.roots);
         let tail = tail::Config {
             pods_root: Some(config.pod_logs),
             line_bytes_max: config.line_bytes_max,
