@@ -12,6 +12,7 @@ use taffrail_kit::telemetry;
 use taffrail_model::limits::LINE_BYTES_MAX;
 
 use crate::enrich::Place;
+use crate::files::{self, Files};
 use crate::pods::volumes::Roots;
 use crate::scrape;
 use crate::scrape::target;
@@ -114,10 +115,16 @@ pub const SCHEMA: Schema = Schema {
         telemetry::SETTINGS[3],
         telemetry::SETTINGS[4],
     ],
-    sections: &[Section {
-        key: "scrape.targets",
-        help: "Targets beside those that pods name: a list of {url, labels}",
-    }],
+    sections: &[
+        Section {
+            key: "scrape.targets",
+            help: "Targets beside those that pods name: a list of {url, labels}",
+        },
+        Section {
+            key: files::SECTION,
+            help: "Log files of the node: a list of {path, exclude, labels}, `path` an absolute pattern",
+        },
+    ],
 };
 
 /// Where the pods come from.
@@ -156,6 +163,8 @@ pub struct Config {
     pub grace: Duration,
     /// What is scraped, and how.
     pub scrape: scrape::Config,
+    /// Log files of the node.
+    pub files: Vec<Files>,
 }
 
 /// What Kubernetes and the host say about where the agent runs.
@@ -218,6 +227,7 @@ impl Config {
             line_bytes_max: size(line_bytes),
             grace: settings.duration("grace"),
             scrape,
+            files: check_files(settings, &mut problems),
         };
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
@@ -256,6 +266,14 @@ fn check_pods(
         (None, None) if around.in_cluster => PodSource::InCluster,
         (None, None) => PodSource::None,
     }
+}
+
+fn check_files(settings: &Settings, problems: &mut Vec<Problem>) -> Vec<Files> {
+    let section = settings.section(files::SECTION);
+    section.map_or(Ok(Vec::new()), files::of_settings).unwrap_or_else(|found| {
+        problems.extend(found.into_iter().map(|(at, text)| settings.problem_at(at, text)));
+        Vec::new()
+    })
 }
 
 fn check_scrape(settings: &Settings, place: &Place, problems: &mut Vec<Problem>) -> scrape::Config {

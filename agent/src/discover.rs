@@ -28,7 +28,7 @@ use crate::tail::identity::look_at;
 use crate::tail::{FileKind, VolumeRule};
 
 pub use glob::{is_pattern, split};
-use walk::Walk;
+pub use walk::Meant;
 
 /// How old a folder's time of change must be to be trusted, in nanoseconds.
 const TRUST_AFTER: Nanos = 2_000_000_000;
@@ -172,7 +172,7 @@ pub struct Scanner {
     pods_root: Option<PathBuf>,
     rules: Vec<VolumeRule>,
     /// The rules with their patterns; none for a rule whose patterns cannot be used.
-    walks: Vec<Option<Walk>>,
+    walks: Vec<Option<Meant>>,
     folders: HashMap<PathBuf, Folder>,
     round: u64,
 }
@@ -223,7 +223,7 @@ impl Scanner {
                     true
                 });
             }
-            self.walks = rules.iter().map(Walk::of).collect();
+            self.walks = rules.iter().map(Meant::of).collect();
             self.rules = rules;
         }
         let mut scan = Scan::default();

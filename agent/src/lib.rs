@@ -16,6 +16,7 @@ pub mod config;
 mod descriptors;
 pub mod discover;
 pub mod enrich;
+pub mod files;
 pub mod pods;
 mod refusal;
 pub mod scrape;
@@ -70,7 +71,9 @@ impl Agent {
         let (source, pods) = Source::open(&config.pods, &config.place.node).await?;
         pods::metrics::register(pods.clone(), registry).context("register the metrics of pods")?;
         let labeler = enrich::labeler(config.place.clone(), pods.clone());
+        let labeler = files::with_labels(&config.files, labeler);
         let (rules, volumes) = pods::volumes::provider(pods.clone(), config.roots);
+        let rules = files::with_rules(&config.files, rules);
         let tail = tail::Config {
             pods_root: Some(config.pod_logs),
             line_bytes_max: config.line_bytes_max,

@@ -13,20 +13,29 @@ use super::glob::Pattern;
 use super::{Entry, Found, Listing, Place, Scan, Scanner};
 use crate::tail::{FileKind, RuleKind, VolumeRule};
 
-/// A rule with its patterns.
+/// A rule with its patterns, ready to be used.
 #[derive(Debug)]
-pub(super) struct Walk {
+pub struct Meant {
     rule: VolumeRule,
     meant: Pattern,
     excluded: Vec<Pattern>,
 }
 
-impl Walk {
+impl Meant {
     /// `None` when one of its patterns cannot be used.
-    pub(super) fn of(rule: &VolumeRule) -> Option<Self> {
+    #[must_use]
+    pub fn of(rule: &VolumeRule) -> Option<Self> {
         let excluded = rule.exclude.iter().map(|glob| Pattern::new(glob));
         let excluded = excluded.collect::<Option<_>>()?;
         Some(Self { rule: rule.clone(), meant: Pattern::new(&rule.glob)?, excluded })
+    }
+
+    /// Whether the rule means the file of this path.
+    #[must_use]
+    pub fn means(&self, path: &Path) -> bool {
+        let Ok(relative) = path.strip_prefix(&self.rule.root) else { return false };
+        let relative = relative.to_string_lossy();
+        self.meant.matches(&relative) && !self.excluded.iter().any(|p| p.matches(&relative))
     }
 
     fn found(&self, folder: &Path, entry: &Entry) -> Option<Found> {
@@ -75,7 +84,7 @@ impl Scanner {
     /// Looks through the folders of one rule, those nearest to its root first.
     fn walk(
         &mut self,
-        walk: &Walk,
+        walk: &Meant,
         now: Nanos,
         listings: &mut BTreeMap<PathBuf, Listing>,
         scan: &mut Scan,

@@ -5,4 +5,5 @@ mod content;
 mod faults;
 mod files;
 mod fixtures;
+mod volumes;
 mod world;

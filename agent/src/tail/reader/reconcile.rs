@@ -26,6 +26,10 @@ impl Reader {
         self.next_scan = now + if hot { interval.min(HOT_INTERVAL) } else { interval };
         let rules = (self.rules)();
         let scan = self.scanner.scan(rules, clock::unix_nanos());
+        if let Some(watches) = &mut self.watches {
+            watches.forget(&scan.gone);
+            watches.add(&scan.read);
+        }
         let before = std::mem::take(&mut self.problems);
         for (path, problem) in scan.problems {
             if before.get(&path) != Some(&problem) {
