@@ -136,7 +136,7 @@ impl Reader {
             next_chain: 0,
             cursor: 0,
             next_scan: now,
-            hot_until: now,
+            hot_until: now + HOT_FOR,
             open_since: None,
             under_way: 0,
             epoch: 0,

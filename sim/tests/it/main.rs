@@ -13,6 +13,7 @@ mod docs;
 mod exactly_once;
 mod metrics;
 mod refusals;
+mod sources;
 mod stack;
 mod telemetry;
 mod workspace;

@@ -127,7 +127,7 @@ async fn a_lent_volume_is_free_while_the_collector_is_away() {
     let lines: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
     append(&root.join("a.log"), &lines);
     w.fake.faults(|n| {
-        let away = n < 20;
+        let away = n < 5;
         if away { crate::ship::fake::Fault::Unavailable } else { crate::ship::fake::Fault::None }
     });
     set(&w, vec![VolumeRule { lent: true, ..VolumeRule::new(&root, "*.log", of_pod("1")) }]);
