@@ -4,6 +4,7 @@
 //! - `clients`: clients that others wrote: the OpenTelemetry SDK for Python, Prometheus.
 //! - `metrics`: an app's metric, from its page to PromQL and the autoscaler.
 //! - `refusals`: what the binaries say when they cannot start.
+//! - `sources`: files of the node, the journal, OTLP of pods, sidecars, mounted volumes.
 //! - `telemetry`: the binaries' own metrics and spans over OTLP.
 //! - `docs`: pages made from the code.
 //! - `workspace`: who may depend on whom.
