@@ -12,11 +12,11 @@ use taffrail_kit::telemetry;
 use taffrail_model::limits::LINE_BYTES_MAX;
 
 use crate::enrich::Place;
-use crate::process;
+use crate::files::{self, Files};
+use crate::pods::volumes::Roots;
 use crate::process::rules::Rules;
-use crate::scrape;
 use crate::scrape::target;
-use crate::spool;
+use crate::{journal, process, receive, scrape, sidecar, spool};
 
 /// The shortest interval between two scrapes of a target.
 const SCRAPE_INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -76,6 +76,12 @@ pub const SCHEMA: Schema = Schema {
             Kind::Text,
             None,
             "Name of this node; without it NODE_NAME in the environment, then the host's name",
+        ),
+        setting(
+            "host_root",
+            Kind::Path,
+            None,
+            "Folder in which the agent sees the node's root, for volumes of kind hostPath; none: at /",
         ),
         setting("cluster", Kind::Text, None, "Name of the cluster, the label `cluster`"),
         setting("http", Kind::Addr, None, "Address of /metrics, /livez, /readyz and /status"),
@@ -149,6 +155,60 @@ pub const SCHEMA: Schema = Schema {
             Some("2s"),
             "How long the collector does not answer before it counts as away",
         ),
+        setting(
+            "otlp.grpc",
+            Kind::Addr,
+            None,
+            "Address of OTLP/gRPC for the pods of the node; none without it",
+        ),
+        setting(
+            "otlp.http",
+            Kind::Addr,
+            None,
+            "Address of OTLP/HTTP for the pods of the node; none without it",
+        ),
+        setting(
+            "journal.path",
+            Kind::Path,
+            None,
+            "Folder of the node's journal, for example /var/log/journal; not read without it",
+        ),
+        setting(
+            "journal.units",
+            Kind::Text,
+            None,
+            "Units that are read, separated by commas; `kernel` is the kernel; none: all",
+        ),
+        setting(
+            "journal.since",
+            Kind::Duration,
+            Some("1d"),
+            "How far back the first reading of a journal goes",
+        ),
+        setting(
+            "journal.command",
+            Kind::Text,
+            Some("journalctl"),
+            "The program that reads it, with arguments before ours, separated by spaces",
+        ),
+        setting(
+            "sidecar.files",
+            Kind::Text,
+            None,
+            "Beside an app: patterns of its log files, separated by commas; nothing else is read then",
+        ),
+        setting(
+            "sidecar.podinfo",
+            Kind::Path,
+            Some("/etc/podinfo"),
+            "Folder of the downward API: labels, annotations, name, namespace, uid",
+        ),
+        setting(
+            "sidecar.done_file",
+            Kind::Path,
+            None,
+            "File that says that the app has ended: the agent delivers all and ends too",
+        ),
         LOG_FILTER,
         telemetry::SETTINGS[1],
         telemetry::SETTINGS[2],
@@ -163,6 +223,10 @@ pub const SCHEMA: Schema = Schema {
         Section {
             key: "redact.rules",
             help: "Own patterns that are taken out of all lines: a list of {name, regex, action}",
+        },
+        Section {
+            key: files::SECTION,
+            help: "Log files of the node: a list of {path, exclude, labels}, `path` an absolute pattern",
         },
     ],
 };
@@ -189,8 +253,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Folder of the pods' logs.
     pub pod_logs: PathBuf,
-    /// Folder of the pods' volumes.
-    pub kubelet_root: PathBuf,
+    /// Where the pods' volumes are.
+    pub roots: Roots,
     /// Where the pods come from.
     pub pods: PodSource,
     /// Node and cluster.
@@ -209,6 +273,14 @@ pub struct Config {
     pub rules: Rules,
     /// Labels of namespaces that are wanted.
     pub namespace_labels: Vec<String>,
+    /// Log files of the node.
+    pub files: Vec<Files>,
+    /// The node's journal, if it is read.
+    pub journal: Option<journal::Config>,
+    /// The app beside which it runs, if it is a sidecar.
+    pub sidecar: Option<sidecar::Config>,
+    /// Where pods may send OTLP to.
+    pub otlp: receive::Config,
 }
 
 /// What Kubernetes and the host say about where the agent runs.
@@ -216,6 +288,8 @@ pub struct Config {
 pub struct Surroundings {
     /// `NODE_NAME`, which the DaemonSet fills from `spec.nodeName`.
     pub node_name: Option<String>,
+    /// `POD_NAMESPACE`, `POD_NAME` and `POD_UID`, which a sidecar may have from the downward API.
+    pub pod: [Option<String>; 3],
     /// Whether this is a pod of a cluster.
     pub in_cluster: bool,
     /// The host's name.
@@ -230,6 +304,7 @@ impl Surroundings {
         let host_name = std::fs::read_to_string(HOST_NAME).ok();
         Self {
             node_name: text("NODE_NAME"),
+            pod: ["POD_NAMESPACE", "POD_NAME", "POD_UID"].map(text),
             in_cluster: text("KUBERNETES_SERVICE_HOST").is_some(),
             host_name: host_name.map(|name| name.trim().to_owned()).filter(|n| !n.is_empty()),
         }
@@ -263,7 +338,10 @@ impl Config {
             collector,
             state_dir: settings.path("state_dir").unwrap_or_default(),
             pod_logs: settings.path("pod_logs").unwrap_or_default(),
-            kubelet_root: settings.path("kubelet_root").unwrap_or_default(),
+            roots: Roots {
+                kubelet: settings.path("kubelet_root").unwrap_or_default(),
+                host: settings.path("host_root"),
+            },
             pods,
             place,
             http: settings.addr("http"),
@@ -273,6 +351,13 @@ impl Config {
             spool,
             rules,
             namespace_labels: list(settings.text("labels.namespace")),
+            files: check_files(settings, &mut problems),
+            journal: check_journal(settings, &mut problems),
+            sidecar: check_sidecar(settings, around, &mut problems),
+            otlp: receive::Config {
+                grpc: settings.addr("otlp.grpc"),
+                http: settings.addr("otlp.http"),
+            },
         };
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
@@ -314,9 +399,53 @@ fn check_pods(
         }
         (Some(file), None) => PodSource::File(file),
         (None, Some(file)) => PodSource::Kubeconfig(file),
+        // A sidecar knows its pod from the downward API, and asks nobody.
+        (None, None) if settings.text("sidecar.files").is_some() => PodSource::None,
         (None, None) if around.in_cluster => PodSource::InCluster,
         (None, None) => PodSource::None,
     }
+}
+
+fn check_files(settings: &Settings, problems: &mut Vec<Problem>) -> Vec<Files> {
+    let section = settings.section(files::SECTION);
+    section.map_or(Ok(Vec::new()), files::of_settings).unwrap_or_else(|found| {
+        problems.extend(found.into_iter().map(|(at, text)| settings.problem_at(at, text)));
+        Vec::new()
+    })
+}
+
+fn words(text: &str, between: impl Fn(char) -> bool) -> Vec<String> {
+    text.split(between).map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+fn check_journal(settings: &Settings, problems: &mut Vec<Problem>) -> Option<journal::Config> {
+    let path = settings.path("journal.path")?;
+    let command = words(settings.required("journal.command"), char::is_whitespace);
+    if command.is_empty() {
+        problems.push(settings.problem("journal.command", "expected a program"));
+    }
+    let units = words(settings.text("journal.units").unwrap_or_default(), |c| c == ',');
+    Some(journal::Config { command, path, units, since: settings.duration("journal.since") })
+}
+
+fn check_sidecar(
+    settings: &Settings,
+    around: &Surroundings,
+    problems: &mut Vec<Problem>,
+) -> Option<sidecar::Config> {
+    let patterns = words(settings.text("sidecar.files")?, |c| c == ',');
+    let files: Option<Vec<_>> = patterns.iter().map(|p| crate::discover::split(p)).collect();
+    let files = files.filter(|files| !files.is_empty()).unwrap_or_else(|| {
+        let what = "expected patterns like /logs/**/*.log, separated by commas";
+        problems.push(settings.problem("sidecar.files", what));
+        Vec::new()
+    });
+    Some(sidecar::Config {
+        files,
+        podinfo: settings.path("sidecar.podinfo").unwrap_or_default(),
+        done_file: settings.path("sidecar.done_file"),
+        named: around.pod.clone(),
+    })
 }
 
 fn check_scrape(settings: &Settings, place: &Place, problems: &mut Vec<Problem>) -> scrape::Config {

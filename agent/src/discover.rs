@@ -13,22 +13,25 @@
 //! - Links inside volumes are not followed; a volume's content is the pod's, not ours.
 //! - What does not look like a log file is not reported, `.tmp` never.
 
-use std::collections::{BTreeMap, HashMap};
+mod glob;
+mod walk;
+
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use regex::Regex;
 use taffrail_model::Nanos;
 
 use crate::tail::identity::look_at;
-use crate::tail::{FileKind, RuleKind, VolumeRule};
+use crate::tail::{FileKind, VolumeRule};
+
+pub use glob::{is_pattern, split};
+pub use walk::Meant;
 
 /// How old a folder's time of change must be to be trusted, in nanoseconds.
 const TRUST_AFTER: Nanos = 2_000_000_000;
-/// How deep below a volume's root logs are looked for.
-const DEPTH_MAX: usize = 8;
 /// Most entries of one folder that are looked at.
 const ENTRIES_MAX: usize = 100_000;
 
@@ -140,6 +143,8 @@ pub struct Scan {
     pub gone: Vec<PathBuf>,
     /// What could not be looked at, and why.
     pub problems: Vec<(PathBuf, String)>,
+    /// Folders of pods whose content was read: new ones, and old ones that have changed.
+    pub read: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +161,8 @@ struct Folder {
     trusted: bool,
     entries: Arc<[Entry]>,
     round: u64,
+    /// In which round its content was read last.
+    read: u64,
     changed: bool,
 }
 
@@ -164,7 +171,8 @@ struct Folder {
 pub struct Scanner {
     pods_root: Option<PathBuf>,
     rules: Vec<VolumeRule>,
-    globs: HashMap<String, Option<Regex>>,
+    /// The rules with their patterns; none for a rule whose patterns cannot be used.
+    walks: Vec<Option<Meant>>,
     folders: HashMap<PathBuf, Folder>,
     round: u64,
 }
@@ -173,13 +181,7 @@ impl Scanner {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(pods_root: Option<PathBuf>) -> Self {
-        Self {
-            pods_root,
-            rules: Vec::new(),
-            globs: HashMap::new(),
-            folders: HashMap::new(),
-            round: 0,
-        }
+        Self { pods_root, rules: Vec::new(), walks: Vec::new(), folders: HashMap::new(), round: 0 }
     }
 
     /// Reports the folder again in the next scan, whether or not it changes.
@@ -201,6 +203,13 @@ impl Scanner {
         }
     }
 
+    /// Whether the folder of a rule must not be kept busy. So it is with one that no rule names any
+    /// more.
+    #[must_use]
+    pub fn lends(&self, root: &Path) -> bool {
+        self.rules.iter().filter(|rule| rule.root == root).all(|rule| rule.lent)
+    }
+
     /// Looks at all folders. `now` is the time of the day, to judge the folders' times of change.
     pub fn scan(&mut self, rules: Vec<VolumeRule>, now: Nanos) -> Scan {
         self.round += 1;
@@ -214,12 +223,14 @@ impl Scanner {
                     true
                 });
             }
-            self.globs.retain(|glob, _| rules.iter().any(|r| r.glob == *glob));
+            self.walks = rules.iter().map(Meant::of).collect();
             self.rules = rules;
         }
         let mut scan = Scan::default();
         if let Some(root) = self.pods_root.clone() {
             self.scan_pods(&root, now, &mut scan);
+            let read = self.folders.iter().filter(|(_, folder)| folder.read == self.round);
+            scan.read = read.map(|(path, _)| path.clone()).collect();
         }
         self.scan_rules(now, &mut scan);
         let round = self.round;
@@ -258,70 +269,6 @@ impl Scanner {
         }
     }
 
-    fn scan_rules(&mut self, now: Nanos, scan: &mut Scan) {
-        let mut listings: BTreeMap<PathBuf, Listing> = BTreeMap::new();
-        for rule in self.rules.clone() {
-            let glob =
-                self.globs.entry(rule.glob.clone()).or_insert_with(|| glob_regex(&rule.glob));
-            let Some(glob) = glob.clone() else {
-                scan.problems.push((rule.root.clone(), format!("not a pattern: {}", rule.glob)));
-                continue;
-            };
-            self.walk(
-                &rule,
-                &glob,
-                &rule.root,
-                DEPTH_MAX,
-                now,
-                &mut |listing| {
-                    let known = listings
-                        .entry(listing.folder.clone())
-                        .or_insert_with(|| Listing { files: Vec::new(), ..listing.clone() });
-                    for file in listing.files {
-                        if known.files.iter().all(|f| f.path != file.path) {
-                            known.files.push(file);
-                        }
-                    }
-                },
-                scan,
-            );
-        }
-        scan.changed.extend(listings.into_values());
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "a recursion hands its whole state down")]
-    fn walk(
-        &mut self,
-        rule: &VolumeRule,
-        glob: &Regex,
-        path: &Path,
-        depth: usize,
-        now: Nanos,
-        each: &mut dyn FnMut(Listing),
-        scan: &mut Scan,
-    ) {
-        let Some((entries, changed)) = self.folder(path, now, scan) else { return };
-        if changed {
-            let files = entries.iter().filter(|e| !e.folder && !e.link).filter_map(|e| {
-                let path = path.join(&e.name);
-                let relative = path.strip_prefix(&rule.root).ok()?.to_string_lossy().into_owned();
-                glob.is_match(&relative).then(|| Found {
-                    kind: rule_kind(&rule.kind, relative, &path),
-                    beneath: Some(rule.root.clone()),
-                    path,
-                    place: Place::default(),
-                })
-            });
-            let files = files.collect();
-            each(Listing { folder: path.to_owned(), ordered: false, files });
-        }
-        if depth > 0 {
-            for entry in entries.iter().filter(|e| e.folder) {
-                self.walk(rule, glob, &path.join(&entry.name), depth - 1, now, each, scan);
-            }
-        }
-    }
-
     /// The content of a folder, and whether it has changed since the last round. `None` when it
     /// cannot be read, which is a problem unless it has just gone.
     fn folder(&mut self, path: &Path, now: Nanos, scan: &mut Scan) -> Option<(Arc<[Entry]>, bool)> {
@@ -333,9 +280,10 @@ impl Scanner {
         let read = look_at(path, true).and_then(|l| self.read_if_changed(path, l.modified, now));
         if let Err(error) = read {
             let quiet = error.kind() == std::io::ErrorKind::NotFound
-                && Some(path) != self.pods_root.as_deref();
+                && Some(path) != self.pods_root.as_deref()
+                && std::fs::read_link(path).is_err();
             if !quiet {
-                scan.problems.push((path.to_owned(), error.to_string()));
+                scan.problems.push((path.to_owned(), explain(path, &error)));
                 // Not to be seen is not to be gone: what is open stays open.
                 if let Some(known) = self.folders.get_mut(path) {
                     known.round = self.round;
@@ -365,9 +313,21 @@ impl Scanner {
         let changed = known.is_none_or(|k| k.modified != modified || *k.entries != *entries);
         let trusted = !links && now.saturating_sub(modified) > TRUST_AFTER;
         let round = self.round;
-        let folder = Folder { modified, trusted, entries: entries.into(), round, changed };
+        let entries = entries.into();
+        let folder = Folder { modified, trusted, entries, round, read: round, changed };
         self.folders.insert(path.to_owned(), folder);
         Ok(())
+    }
+}
+
+/// Why a path cannot be used, in words that say what to do where that is known.
+#[must_use]
+pub fn explain(path: &Path, error: &std::io::Error) -> String {
+    match std::fs::read_link(path) {
+        Ok(target) if error.kind() == std::io::ErrorKind::NotFound => {
+            format!("leads to {}, which is not visible here: mount it", target.display())
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -400,39 +360,6 @@ fn container_listing(path: &Path, entries: &[Entry], kind: impl Fn(u32) -> FileK
         Some(Found { path: path.join(&entry.name), beneath: None, kind, place })
     });
     Listing { folder: path.to_owned(), ordered: true, files: files.collect() }
-}
-
-fn rule_kind(kind: &RuleKind, relative: String, path: &Path) -> FileKind {
-    match kind.clone() {
-        RuleKind::Volume { namespace, pod, uid, volume } => {
-            FileKind::Volume { namespace, pod, uid, volume, path: relative }
-        }
-        RuleKind::Plain => FileKind::Plain { path: path.to_string_lossy().into_owned() },
-    }
-}
-
-/// A pattern of file names as an expression over the whole relative path.
-fn glob_regex(glob: &str) -> Option<Regex> {
-    let mut text = String::from("^");
-    let mut rest = glob;
-    while let Some(first) = rest.chars().next() {
-        let (piece, skip) = if rest.starts_with("**/") {
-            ("(?:.*/)?".to_owned(), 3)
-        } else if rest.starts_with("**") {
-            (".*".to_owned(), 2)
-        } else {
-            let piece = match first {
-                '*' => "[^/]*".to_owned(),
-                '?' => "[^/]".to_owned(),
-                other => regex::escape(other.encode_utf8(&mut [0; 4])),
-            };
-            (piece, first.len_utf8())
-        };
-        text.push_str(&piece);
-        rest = &rest[skip..];
-    }
-    text.push('$');
-    regex::RegexBuilder::new(&text).dot_matches_new_line(true).size_limit(1 << 20).build().ok()
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! ```text
 //! pods (API or file) --snapshot--> enrich (labels), volumes (rules), scrape (targets)
 //! files:    discover -> tail -> batch -> ship ------------> collector /v1/logs
+//! journal:  journalctl -> journal -------------------------> collector /v1/logs
+//! OTLP:     pods -> receive -------------------------------> collector /v1/logs, /v1/metrics
 //! metrics:  scrape: workers -> queue -> sender -----------> collector /v1/metrics
 //! people:   status  <- http; reload <- the file of settings
 //! ```
@@ -16,12 +18,16 @@ pub mod config;
 mod descriptors;
 pub mod discover;
 pub mod enrich;
+pub mod files;
+pub mod journal;
 pub mod pods;
 pub mod process;
+pub mod receive;
 mod refusal;
 pub mod reload;
 pub mod scrape;
 pub mod ship;
+pub mod sidecar;
 pub mod spool;
 pub mod state;
 pub mod status;
@@ -61,6 +67,9 @@ pub struct Agent {
     scraper: scrape::Scraper,
     sender: Sender,
     queue: Queue,
+    journal: Option<journal::Journal>,
+    sidecar: Option<sidecar::Sidecar>,
+    receiver: receive::Receiver,
     listener: Option<(TcpListener, axum::Router)>,
     reloads: Reloads,
     follower: Option<Follower>,
@@ -79,13 +88,22 @@ impl Agent {
         let (source, pods) = Source::open(&config.pods, &config.place.node, wanted).await?;
         pods::metrics::register(pods.clone(), registry).context("register the metrics of pods")?;
         let labeler = enrich::labeler(config.place.clone(), pods.clone());
-        let (rules, volumes) = pods::volumes::provider(pods.clone(), config.kubelet_root);
+        let (labeler, sidecar) = match config.sidecar {
+            Some(sidecar) => sidecar::Sidecar::beside(sidecar, config.place.clone()),
+            None => (labeler, None),
+        };
+        let labeler = files::with_labels(&config.files, labeler);
+        let (rules, volumes) = pods::volumes::provider(pods.clone(), config.roots);
+        let rules = match &sidecar {
+            Some(sidecar) => sidecar.rules(),
+            None => files::with_rules(&config.files, rules),
+        };
         let counted = process::metrics::Metrics::register(registry);
         let counted = counted.context("register the metrics of processing")?;
         let meaning = process::Source::new(config.rules, pods.clone(), counted);
         let tail = tail::Config {
             meaning: meaning.clone(),
-            pods_root: Some(config.pod_logs),
+            pods_root: sidecar.is_none().then_some(config.pod_logs),
             line_bytes_max: config.line_bytes_max,
             grace: config.grace,
             spool: config.spool,
@@ -96,6 +114,13 @@ impl Agent {
 
         let metrics = scrape::Metrics::new();
         metrics.register(registry).context("register the metrics of scraping")?;
+        let journal = config.journal.map(|journal| {
+            journal::Journal::new(journal, config.place.clone(), client.clone(), registry)
+        });
+        let journal = journal.transpose().context("register the metrics of the journal")?;
+        let (place, door) = (config.place.clone(), client.clone());
+        let receiver =
+            receive::Receiver::bind(config.otlp, place, pods.clone(), door, registry).await?;
         let queue = Queue::new(config.scrape.queue_bytes_max, metrics.clone());
         let sender = Sender::new(queue.clone(), client, metrics.clone());
         let place = config.place.clone();
@@ -133,6 +158,9 @@ impl Agent {
             scraper,
             sender,
             queue,
+            journal,
+            sidecar,
+            receiver,
             listener,
             reloads,
             follower,
@@ -161,16 +189,34 @@ impl Agent {
         self.listener.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
     }
 
-    /// Works until the end.
+    /// Works until the end; beside an app until that has ended too and everything is delivered.
     ///
     /// # Errors
     /// When a part ends that was not told to.
-    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+    pub async fn run(mut self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let Some(sidecar) = self.sidecar.take() else {
+            return Box::pin(self.work(shutdown)).await;
+        };
+        let (files, grace) = (self.logs.status_handle(), self.grace);
+        let (trigger, own) = taffrail_kit::shutdown::channel();
+        let mut working = Box::pin(self.work(own));
+        tokio::select! {
+            result = &mut working => return result,
+            () = sidecar.until_delivered(shutdown, &files, grace) => trigger.stop(),
+        }
+        working.await
+    }
+
+    async fn work(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let mut tasks = Tasks::default();
         tasks.spawn("pods", infallible(self.source.run(shutdown.clone())));
         let (logs, end) = (self.logs, shutdown.clone());
         tasks.spawn("tail", async move { Ok(logs.run(end).await?) });
         tasks.spawn("scrape", infallible(self.scraper.run(shutdown.clone())));
+        if let Some(journal) = self.journal {
+            tasks.spawn("journal", infallible(journal.run(shutdown.clone())));
+        }
+        tasks.spawn("receive", self.receiver.run(shutdown.clone()));
         tasks.spawn("send", infallible(self.sender.run()));
         if let Some(follower) = self.follower {
             tasks.spawn("config", infallible(follower.run(shutdown.clone())));

@@ -89,6 +89,12 @@ impl Builder {
         self.files.get(&file).map(|f| f.released)
     }
 
+    /// Whether the open batch has something of a file.
+    #[must_use]
+    pub fn holds(&self, file: FileNumber) -> bool {
+        self.spans.contains_key(&file)
+    }
+
     /// The time that is given to the next records as that of their reading.
     pub fn observe(&mut self, now: Nanos) {
         self.observed = now;

@@ -49,6 +49,12 @@ pub struct Pod {
     pub node: Option<String>,
     /// Address, once it has one.
     pub ip: Option<String>,
+    /// Its further addresses, where it has more than one.
+    pub more_ips: Vec<String>,
+    /// Whether it shares the addresses of its node.
+    pub host_network: bool,
+    /// Whether it is being deleted: its volumes are about to be taken away.
+    pub ending: bool,
     /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
     pub phase: String,
     /// Labels.
@@ -65,6 +71,9 @@ pub struct Pod {
     pub namespace_labels: BTreeMap<String, String>,
     /// Its volumes.
     pub volumes: Vec<Volume>,
+    /// Volumes that its containers see parts of only (`subPath`), with the container and the number
+    /// of each such mount.
+    pub sub_paths: BTreeMap<String, Vec<(String, usize)>>,
 }
 
 impl Pod {
@@ -72,6 +81,12 @@ impl Pod {
     #[must_use]
     pub fn folder_uid(&self) -> &str {
         self.config_hash.as_deref().unwrap_or(&self.uid)
+    }
+
+    /// Whether its containers have ended for good.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        matches!(&*self.phase, "Succeeded" | "Failed")
     }
 }
 
@@ -200,8 +215,13 @@ impl Snapshot {
 
     /// The pods that exist, each once.
     pub fn live(&self) -> impl Iterator<Item = &Arc<Pod>> {
-        let own = |uid: &String, entry: &Entry| entry.live && *uid == entry.pod.uid;
-        self.by_uid.iter().filter(move |(uid, entry)| own(uid, entry)).map(|(_, entry)| &entry.pod)
+        self.known().filter(|(_, live)| *live).map(|(pod, _)| pod)
+    }
+
+    /// The pods that exist or were deleted lately, each once, and whether they exist.
+    pub fn known(&self) -> impl Iterator<Item = (&Arc<Pod>, bool)> {
+        let own = self.by_uid.iter().filter(|(uid, entry)| **uid == entry.pod.uid);
+        own.map(|(_, entry)| (&entry.pod, entry.live))
     }
 }
 

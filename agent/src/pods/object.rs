@@ -35,11 +35,17 @@ pub fn convert(pod: api::Pod) -> Option<Pod> {
     // Init containers that go on beside the others are containers like them.
     let sidecars = spec.init_containers.unwrap_or_default().into_iter();
     let sidecars = sidecars.filter(|init| init.restart_policy.as_deref() == Some("Always"));
+    let ip = status.pod_ip.filter(|ip| !ip.is_empty());
+    let more_ips = status.pod_ips.unwrap_or_default().into_iter().map(|more| more.ip);
     Some(Pod {
         config_hash,
+        more_ips: more_ips.filter(|more| Some(more) != ip.as_ref()).collect(),
+        host_network: spec.host_network == Some(true),
+        ending: metadata.deletion_timestamp.is_some(),
+        sub_paths: sub_paths(&spec.containers),
         namespace: metadata.namespace.unwrap_or_default(),
         node: spec.node_name,
-        ip: status.pod_ip.filter(|ip| !ip.is_empty()),
+        ip,
         phase: status.phase.unwrap_or_default(),
         labels: metadata.labels.unwrap_or_default(),
         annotations: annotations.into_iter().filter(|(name, _)| ours(name)).collect(),
@@ -68,6 +74,24 @@ fn kinds(spec: &api::PodSpec) -> BTreeMap<String, ContainerKind> {
     let ephemeral = spec.ephemeral_containers.iter().flatten();
     let ephemeral = ephemeral.map(|c| (c.name.clone(), ContainerKind::Ephemeral));
     init.chain(ephemeral).collect()
+}
+
+/// Volumes of which the containers see no more than parts.
+fn sub_paths(containers: &[api::Container]) -> BTreeMap<String, Vec<(String, usize)>> {
+    let mut parts: BTreeMap<String, Vec<(String, usize)>> = BTreeMap::new();
+    let mut whole = Vec::new();
+    for container in containers {
+        for (at, mount) in container.volume_mounts.iter().flatten().enumerate() {
+            let given = |path: &Option<String>| path.as_deref().is_some_and(|p| !p.is_empty());
+            if given(&mount.sub_path) || given(&mount.sub_path_expr) {
+                parts.entry(mount.name.clone()).or_default().push((container.name.clone(), at));
+            } else {
+                whole.push(&mount.name);
+            }
+        }
+    }
+    parts.retain(|volume, _| !whole.contains(&volume));
+    parts
 }
 
 fn container(container: api::Container) -> Container {
@@ -171,6 +195,33 @@ pub(super) mod tests {
         phases.dedup();
         assert!(phases.starts_with(&["Pending".to_owned()]), "{phases:?}");
         assert!(phases.contains(&"Running".to_owned()), "{phases:?}");
+    }
+
+    #[test]
+    fn parts_of_volumes_addresses_and_the_end() {
+        let mounts = |name: &str, of: serde_json::Value| serde_json::json!({"name": name, "volumeMounts": of});
+        let pod = serde_json::json!({
+            "metadata": {"uid": "1", "deletionTimestamp": "2026-11-20T10:00:00Z"},
+            "spec": {"hostNetwork": true, "containers": [
+                mounts("a", serde_json::json!([
+                    {"name": "whole", "mountPath": "/w"},
+                    {"name": "part", "mountPath": "/p", "subPath": "x"},
+                ])),
+                mounts("b", serde_json::json!([
+                    {"name": "part", "mountPath": "/p", "subPathExpr": "$(NAME)"},
+                    {"name": "whole", "mountPath": "/w", "subPath": "y"},
+                ])),
+            ]},
+            "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]},
+        });
+        let pod = convert(serde_json::from_value(pod).expect("a pod")).expect("a uid");
+        let parts = vec![("a".to_owned(), 1), ("b".to_owned(), 0)];
+        assert_eq!(pod.sub_paths, BTreeMap::from([("part".to_owned(), parts)]));
+        assert!(pod.ending && pod.host_network);
+        assert_eq!(
+            (pod.ip.as_deref(), &*pod.more_ips),
+            (Some("10.0.0.1"), &["fd00::1".to_owned()][..])
+        );
     }
 
     #[test]

@@ -1,17 +1,28 @@
 //! Which files of which volumes are logs: the annotation `taffrail.dev/log-volumes` and where the
 //! kubelet keeps the volume.
 //!
-//! `app-logs:/**/*.log, audit:*.json` names volumes of the pod with a pattern each; without a
-//! pattern [`DEFAULT_GLOB`] is meant. A rule never leaves the folders that the kubelet made for the
-//! pod, but for a hostPath, which the pod itself reads. What cannot be resolved is told, not
-//! guessed: the folder of a claim carries the name of the persistent volume, which the pod does not
-//! know; where nobody else does either, a claim is found only when it is the pod's only one.
+//! `app-logs:/**/*.log, audit:*.json` names volumes of the pod with a pattern each, below what the
+//! containers see of the volume; without a pattern [`DEFAULT_GLOB`] is meant. A rule never leaves
+//! the folders that the kubelet made for the pod, but for a hostPath, which the pod itself reads.
+//! What cannot be resolved is told, not guessed: the folder of a claim carries the name of the
+//! persistent volume, which the pod does not know; where nobody else does either, a claim is found
+//! only when it is the pod's only one.
+//!
+//! The folders of a pod that ends, has ended or was deleted are lent (see [`VolumeRule::lent`]), and
+//! so are all when nobody tells how the pods are: whoever unmounts a volume never waits for us. A
+//! deleted pod's rules stay as long as the pod is remembered, so that what it has left on a claim
+//! is read with its labels. A folder that several pods see is read once, as the live ones' first.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
 use super::{Bound, Pod, Pods, Snapshot, Volume, VolumeSource};
+use crate::discover::is_pattern;
+use crate::tail::identity::{FileId, look_at};
 use crate::tail::{RuleKind, VolumeRule, VolumeRules};
 
 /// The annotation.
@@ -82,76 +93,141 @@ impl Problems {
     }
 }
 
+/// Where this process sees the node's folders.
+#[derive(Clone, Debug)]
+pub struct Roots {
+    /// The kubelet's folder.
+    pub kubelet: PathBuf,
+    /// The node's root; none: the node's paths are our own.
+    pub host: Option<PathBuf>,
+}
+
 /// The function that gives the rules of the moment, and what it could not resolve.
 #[must_use]
-pub fn provider(pods: Pods, kubelet_root: PathBuf) -> (VolumeRules, Problems) {
+pub fn provider(pods: Pods, roots: Roots) -> (VolumeRules, Problems) {
     let problems = Problems::default();
     let told = problems.clone();
     let provide = move || {
-        let (found, problems) = rules(&pods.now(), &kubelet_root);
+        let (found, problems) = rules(&pods.now(), &roots);
         told.replace(problems);
         found
     };
     (Arc::new(provide), problems)
 }
 
-/// All rules of the pods that exist, and what could not be resolved, with the pod's name. Lists
-/// folders of the pods that carry the annotation.
+/// All rules of the pods, and what could not be resolved, with the pod's name. Lists folders of the
+/// pods that carry the annotation.
 #[must_use]
-pub fn rules(pods: &Snapshot, kubelet_root: &Path) -> (Vec<VolumeRule>, Vec<(String, Problem)>) {
+pub fn rules(pods: &Snapshot, roots: &Roots) -> (Vec<VolumeRule>, Vec<(String, Problem)>) {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
-    for pod in pods.live() {
+    for (pod, live) in pods.known() {
         let Some(text) = pod.annotations.get(ANNOTATION) else { continue };
+        let lent = !live || pod.ending || pod.finished() || pods.problem.is_some();
         for (at, entry) in text.split(',').map(str::trim).filter(|e| !e.is_empty()).enumerate() {
-            let rule =
-                if at < RULES_MAX { rule(pod, entry, kubelet_root) } else { Err(Problem::TooMany) };
-            match rule {
-                Ok(rule) => found.push(rule),
+            let rules =
+                if at < RULES_MAX { of_entry(pod, entry, roots) } else { Err(Problem::TooMany) };
+            match rules {
+                Ok(rules) => {
+                    let rules = rules.into_iter().map(|rule| VolumeRule { lent, ..rule });
+                    found.extend(rules.map(|rule| (!live, pod.uid.clone(), rule)));
+                }
+                // Of a pod that was deleted nothing has to be there any more.
+                Err(_) if !live => {}
                 Err(problem) => {
                     problems.push((format!("{}/{}", pod.namespace, pod.name), problem));
-                    if at >= RULES_MAX {
-                        break;
-                    }
                 }
+            }
+            if at >= RULES_MAX {
+                break;
             }
         }
     }
-    found.sort_by(|a, b| (&a.root, &a.glob).cmp(&(&b.root, &b.glob)));
-    (found, problems)
+    found.sort_by(|(a_dead, a_uid, a), (b_dead, b_uid, b)| {
+        (a_dead, a_uid, &a.root, &a.glob).cmp(&(b_dead, b_uid, &b.root, &b.glob))
+    });
+    (once(found.into_iter().map(|(_, _, rule)| rule)), problems)
 }
 
-fn rule(pod: &Pod, entry: &str, kubelet_root: &Path) -> Result<VolumeRule, Problem> {
+/// The rules without those that give to a folder, by whatever path, a pattern that it has already.
+fn once(rules: impl Iterator<Item = VolumeRule>) -> Vec<VolumeRule> {
+    let mut seen: Vec<(Option<FileId>, PathBuf, String)> = Vec::new();
+    let mut kept = Vec::new();
+    for rule in rules {
+        let id = look_at(&rule.root, true).ok().map(|look| look.id);
+        let same = |(other, root, glob): &(Option<FileId>, PathBuf, String)| {
+            *glob == rule.glob && (*root == rule.root || (id.is_some() && *other == id))
+        };
+        if !seen.iter().any(same) {
+            seen.push((id, rule.root.clone(), rule.glob.clone()));
+            kept.push(rule);
+        }
+    }
+    kept
+}
+
+/// The rules of one entry of the annotation: one for each folder that the containers see of it.
+fn of_entry(pod: &Pod, entry: &str, roots: &Roots) -> Result<Vec<VolumeRule>, Problem> {
     let (name, glob) = entry.split_once(':').unwrap_or((entry, DEFAULT_GLOB));
     let (name, glob) = (name.trim(), glob.trim().trim_start_matches('/'));
     let glob = if glob.is_empty() { DEFAULT_GLOB } else { glob };
-    if glob.split('/').any(|part| part == "..") {
+    if !is_pattern(glob) {
         return Err(Problem::Glob(glob.to_owned()));
     }
     let volume = pod.volumes.iter().find(|volume| volume.name == name);
     let volume = volume.ok_or_else(|| Problem::NoVolume(name.to_owned()))?;
+    for name in [pod.folder_uid(), &volume.name] {
+        if !is_folder_name(name) {
+            return Err(Problem::Name(name.to_owned()));
+        }
+    }
     let kind = RuleKind::Volume {
         namespace: pod.namespace.clone(),
         pod: pod.name.clone(),
         uid: pod.folder_uid().to_owned(),
         volume: name.to_owned(),
     };
-    Ok(VolumeRule { root: folder(pod, volume, kubelet_root)?, glob: glob.to_owned(), kind })
+    let folders = match pod.sub_paths.get(name) {
+        // Refused for a volume that holds no logs whether or not it is seen whole.
+        Some(_) if volume.source == VolumeSource::Other => {
+            return Err(Problem::Kind(name.to_owned()));
+        }
+        Some(parts) => parts_of(pod, name, parts, roots)?,
+        None => vec![folder(pod, volume, roots)?],
+    };
+    Ok(folders.into_iter().map(|root| VolumeRule::new(root, glob, kind.clone())).collect())
 }
 
-fn folder(pod: &Pod, volume: &Volume, kubelet_root: &Path) -> Result<PathBuf, Problem> {
-    for name in [pod.folder_uid(), &volume.name] {
-        if name.is_empty() || name == "." || name == ".." || name.contains('/') {
-            return Err(Problem::Name(name.to_owned()));
-        }
-    }
-    let volumes = kubelet_root.join("pods").join(pod.folder_uid()).join("volumes");
+fn is_folder_name(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains('/')
+}
+
+/// What the containers see of a volume that none of them sees whole: the rest is others'.
+fn parts_of(
+    pod: &Pod,
+    volume: &str,
+    parts: &[(String, usize)],
+    roots: &Roots,
+) -> Result<Vec<PathBuf>, Problem> {
+    let base = roots.kubelet.join("pods").join(pod.folder_uid()).join("volume-subpaths");
+    let folder = |(container, at): &(String, usize)| {
+        let name = is_folder_name(container).then_some(container);
+        let name = name.ok_or_else(|| Problem::Name(container.clone()))?;
+        Ok(base.join(volume).join(name).join(at.to_string()))
+    };
+    parts.iter().map(folder).collect()
+}
+
+fn folder(pod: &Pod, volume: &Volume, roots: &Roots) -> Result<PathBuf, Problem> {
+    let volumes = roots.kubelet.join("pods").join(pod.folder_uid()).join("volumes");
     match &volume.source {
         VolumeSource::EmptyDir => Ok(volumes.join("kubernetes.io~empty-dir").join(&volume.name)),
-        VolumeSource::HostPath(path) => Ok(path.clone()),
+        VolumeSource::HostPath(path) => Ok(of_host(path, roots)),
         VolumeSource::InlineCsi => {
             Ok(volumes.join("kubernetes.io~csi").join(&volume.name).join("mount"))
         }
-        VolumeSource::Claim { bound: Some(Bound { path: Some(path), .. }), .. } => Ok(path.clone()),
+        VolumeSource::Claim { bound: Some(Bound { path: Some(path), .. }), .. } => {
+            Ok(of_host(path, roots))
+        }
         VolumeSource::Claim { claim, bound } => {
             let mut folders = claim_folders(pod, &volumes);
             match bound {
@@ -166,6 +242,19 @@ fn folder(pod: &Pod, volume: &Volume, kubelet_root: &Path) -> Result<PathBuf, Pr
         }
         VolumeSource::Other => Err(Problem::Kind(volume.name.clone())),
     }
+}
+
+/// A path of the node as this process sees it, its links followed as the node would.
+fn of_host(path: &Path, roots: &Roots) -> PathBuf {
+    let Some(host) = &roots.host else { return path.to_owned() };
+    let plain = host.join(path.strip_prefix("/").unwrap_or(path));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = std::fs::File::open(host).and_then(|host| {
+        Ok(rustix::fs::openat2(host, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)?)
+    });
+    let real = opened
+        .and_then(|folder| std::fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())));
+    real.unwrap_or(plain)
 }
 
 fn unclear(volume: &Volume, claim: &str, found: usize) -> Problem {
@@ -200,115 +289,4 @@ fn names(folder: &Path) -> impl Iterator<Item = String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pods::Origin;
-    use crate::pods::table::{Event, Table};
-
-    fn volume(name: &str, source: VolumeSource) -> Volume {
-        Volume { name: name.into(), source }
-    }
-
-    fn pod(annotation: &str, volumes: Vec<Volume>) -> Pod {
-        Pod {
-            uid: "u-1".into(),
-            namespace: "shop".into(),
-            name: "web".into(),
-            annotations: [(ANNOTATION.to_owned(), annotation.to_owned())].into(),
-            volumes,
-            ..Pod::default()
-        }
-    }
-
-    fn resolve(pod: Pod, root: &Path) -> (Vec<(PathBuf, String)>, Vec<Problem>) {
-        let (mut table, pods) = Table::new(Origin::File);
-        table.apply(Event::Applied(pod.into()), tokio::time::Instant::now());
-        let (found, problems) = rules(&pods.now(), root);
-        let short = |rule: VolumeRule| {
-            let RuleKind::Volume { namespace, pod, uid, .. } = rule.kind else { panic!("a pod's") };
-            assert_eq!((&*namespace, &*pod, &*uid), ("shop", "web", "u-1"));
-            (rule.root, rule.glob)
-        };
-        (found.into_iter().map(short).collect(), problems.into_iter().map(|p| p.1).collect())
-    }
-
-    #[test]
-    fn volumes_are_found_where_the_kubelet_keeps_them() {
-        let base = "/k/pods/u-1/volumes";
-        let cases = [
-            ("a", VolumeSource::EmptyDir, "kubernetes.io~empty-dir/a", DEFAULT_GLOB),
-            ("a:/**/*.txt", VolumeSource::EmptyDir, "kubernetes.io~empty-dir/a", "**/*.txt"),
-            (" a : *.log ,", VolumeSource::InlineCsi, "kubernetes.io~csi/a/mount", "*.log"),
-            ("a:", VolumeSource::HostPath("/srv/logs".into()), "/srv/logs", DEFAULT_GLOB),
-        ];
-        for (annotation, source, folder, glob) in cases {
-            let found = resolve(pod(annotation, vec![volume("a", source)]), Path::new("/k"));
-            let expected = (Path::new(base).join(folder), glob.to_owned());
-            assert_eq!(found, (vec![expected], vec![]), "{annotation}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_told() {
-        let cases = [
-            ("b", Problem::NoVolume("b".into())),
-            ("a:../../*", Problem::Glob("../../*".into())),
-            ("secret", Problem::Kind("secret".into())),
-            ("../a", Problem::NoVolume("../a".into())),
-            ("..", Problem::Name("..".into())),
-        ];
-        for (annotation, problem) in cases {
-            let volumes = vec![
-                volume("a", VolumeSource::EmptyDir),
-                volume("secret", VolumeSource::Other),
-                volume("..", VolumeSource::EmptyDir),
-            ];
-            let found = resolve(pod(annotation, volumes), Path::new("/k"));
-            assert_eq!(found, (vec![], vec![problem]), "{annotation}");
-        }
-        let many = vec!["a"; RULES_MAX + 9].join(",");
-        let found = resolve(pod(&many, vec![volume("a", VolumeSource::EmptyDir)]), Path::new("/k"));
-        assert_eq!((found.0.len(), found.1), (RULES_MAX, vec![Problem::TooMany]));
-    }
-
-    #[test]
-    fn a_claim_is_found_only_when_there_is_no_doubt() {
-        let folder = tempfile::tempdir().expect("folder");
-        let volumes = folder.path().join("pods/u-1/volumes");
-        let claim = |bound: Option<(&str, Option<&str>)>| {
-            let bound = bound
-                .map(|(name, path)| Bound { volume: name.into(), path: path.map(PathBuf::from) });
-            volume("a", VolumeSource::Claim { claim: "logs-db-0".into(), bound })
-        };
-        let problem =
-            |found| Problem::Claim { volume: "a".into(), claim: "logs-db-0".into(), found };
-
-        assert_eq!(resolve(pod("a", vec![claim(None)]), folder.path()).1, [problem(0)]);
-        for made in
-            ["kubernetes.io~csi/pv-7/mount", "kubernetes.io~empty-dir/x", "kubernetes.io~secret/s"]
-        {
-            std::fs::create_dir_all(volumes.join(made)).expect("create");
-        }
-        let found = resolve(pod("a", vec![claim(None)]), folder.path()).0;
-        assert_eq!(found[0].0, volumes.join("kubernetes.io~csi/pv-7/mount"));
-
-        let other = || volume("b", VolumeSource::Claim { claim: "other".into(), bound: None });
-        let two = vec![claim(None), other()];
-        assert_eq!(resolve(pod("a", two), folder.path()).1, [problem(1)]);
-        std::fs::create_dir_all(volumes.join("kubernetes.io~local-volume/pv-8")).expect("create");
-        assert_eq!(resolve(pod("a", vec![claim(None)]), folder.path()).1, [problem(2)]);
-
-        // Whoever knows the volume's name has no doubt.
-        let cases = [
-            (("pv-8", None), volumes.join("kubernetes.io~local-volume/pv-8")),
-            (("pv-7", None), volumes.join("kubernetes.io~csi/pv-7/mount")),
-            (("pv-9", Some("/srv/logs")), PathBuf::from("/srv/logs")),
-        ];
-        for (bound, expected) in cases {
-            let found = resolve(pod("a", vec![claim(Some(bound)), other()]), folder.path());
-            assert_eq!(found, (vec![(expected, DEFAULT_GLOB.to_owned())], vec![]));
-        }
-        let unmounted = vec![claim(Some(("pv-9", None)))];
-        assert_eq!(resolve(pod("a", unmounted), folder.path()).1, [problem(0)]);
-    }
-}
+mod tests;

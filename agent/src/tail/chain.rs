@@ -210,6 +210,7 @@ impl Chain {
         }
         self.let_go_of_open_lines(turn);
         self.mark(turn);
+        self.files.iter_mut().for_each(TailFile::hand_back);
         for file in self.files.iter().filter(|f| !f.is_open() && !f.listed) {
             turn.builder.forget(file.number);
         }
@@ -283,7 +284,17 @@ impl Chain {
                 return Step::Stop;
             }
             let file = &mut self.files[at];
-            match file.read(turn.buffer) {
+            // The batch at hand says whose the lines before are: the heir's go into the next one.
+            if file.heir.as_ref().is_some_and(|(_, until)| *until <= file.position()) {
+                if turn.builder.holds(file.number) {
+                    return Step::Stop;
+                }
+                if file.inherited() {
+                    label(file, turn);
+                }
+            }
+            let room = file.room(turn.buffer.len());
+            match file.read(&mut turn.buffer[..room]) {
                 Ok(Read::Data(range)) => {
                     *bytes += range.len();
                     self.take(at, range, turn);

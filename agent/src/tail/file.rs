@@ -70,6 +70,10 @@ pub struct TailFile {
     pub passed_at: Option<Instant>,
     /// Why it is not read.
     pub error: Option<String>,
+    /// Whether its folder must not be kept busy: it is opened for each look only.
+    pub lent: bool,
+    /// What the file is from a position on: a volume has gone over to another pod.
+    pub heir: Option<(FileKind, u64)>,
     /// For which batch its labels were looked up last; none: it has no labels yet.
     pub labelled: Option<u64>,
     /// Ends that it had, to tell how long its bytes wait.
@@ -124,6 +128,8 @@ impl TailFile {
             quiet_since: None,
             passed_at: None,
             error: None,
+            lent: false,
+            heir: None,
             labelled: None,
             marks: Marks::default(),
             content,
@@ -138,6 +144,9 @@ impl TailFile {
     /// # Errors
     /// What the system says.
     pub fn resume(&mut self, known: Known, node: &str, line_max: usize) -> io::Result<()> {
+        if matches!(self.content, Content::Parked) {
+            self.reopen()?;
+        }
         let Content::Plain(file) = &self.content else { return Ok(()) };
         let same = bytes_before(file, known.committed)
             .is_ok_and(|bytes| known.check == 0 || identity::check(&bytes) == known.check);
@@ -178,15 +187,45 @@ impl TailFile {
         parks
     }
 
+    /// Lets go of a file that is lent until the next look, wherever it is.
+    pub fn hand_back(&mut self) {
+        if self.lent && matches!(self.content, Content::Plain(_)) {
+            self.content = Content::Parked;
+        }
+    }
+
+    /// How many bytes of a buffer may be filled: what follows belongs to the heir.
+    #[must_use]
+    pub fn room(&self, buffer: usize) -> usize {
+        let own = self.heir.as_ref().map(|(_, until)| until.saturating_sub(self.position()));
+        let room = own.and_then(|own| usize::try_from(own).ok()).filter(|own| *own > 0);
+        room.map_or(buffer, |room| buffer.min(room + self.tail.len()))
+    }
+
+    /// Becomes what its heir is, if everything before has been read.
+    #[must_use]
+    pub fn inherited(&mut self) -> bool {
+        match self.heir.take_if(|(_, until)| *until <= self.lines.position()) {
+            Some((kind, _)) => {
+                self.kind = kind;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Opens a parked file again if it has changed.
     fn unpark(&mut self) -> io::Result<()> {
         let changed = identity::look_at(&self.path, true)
             .is_ok_and(|l| l.id == self.id && l.size != self.position());
-        if changed {
-            let file = open(&self.path, self.beneath.as_deref())?;
-            if identity::look(&file)?.id == self.id {
-                self.content = Content::Plain(file);
-            }
+        if changed { self.reopen() } else { Ok(()) }
+    }
+
+    /// Opens it under its path, if it is still what is there.
+    fn reopen(&mut self) -> io::Result<()> {
+        let file = open(&self.path, self.beneath.as_deref())?;
+        if identity::look(&file)?.id == self.id {
+            self.content = Content::Plain(file);
         }
         Ok(())
     }
@@ -265,7 +304,11 @@ impl TailFile {
                 return identity::check(&self.line_tail);
             }
             Content::Packed(_) => packed::bytes_before(&self.path, end),
-            Content::Parked | Content::Closed => return 0,
+            Content::Parked => open(&self.path, self.beneath.as_deref()).and_then(|file| {
+                let same = identity::look(&file)?.id == self.id;
+                if same { bytes_before(&file, end) } else { Err(io::ErrorKind::NotFound.into()) }
+            }),
+            Content::Closed => return 0,
         };
         bytes.map_or(0, |bytes| identity::check(&bytes))
     }
@@ -329,6 +372,9 @@ impl TailFile {
         self.quiet_since = None;
         self.passed_at = None;
         self.labelled = None;
+        if let Some((kind, _)) = self.heir.take() {
+            self.kind = kind;
+        }
     }
 
     /// Lets go of the file.

@@ -191,8 +191,21 @@ pub struct VolumeRule {
     pub root: PathBuf,
     /// Which files below it, as paths relative to it: `*` and `?` within a name, `**` any folders.
     pub glob: String,
+    /// Which of these are left out all the same.
+    pub exclude: Vec<String>,
     /// What they are.
     pub kind: RuleKind,
+    /// Whether somebody is about to take the folder away: its files are opened for each look only,
+    /// so that it is not kept busy.
+    pub lent: bool,
+}
+
+impl VolumeRule {
+    /// A rule about a folder that stays.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>, glob: impl Into<String>, kind: RuleKind) -> Self {
+        Self { root: root.into(), glob: glob.into(), exclude: Vec::new(), kind, lent: false }
+    }
 }
 
 /// Gives the rules of the moment: asked at each scan, so that volumes come and go.

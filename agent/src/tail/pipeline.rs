@@ -133,16 +133,15 @@ impl LogPipeline {
     /// # Errors
     /// When there is no thread to be had, or the reading thread ends by itself.
     pub async fn run(self, mut shutdown: Shutdown) -> Result<(), Error> {
-        let Self { config, reader, shipper, events: (events, incoming), parcels, .. } = self;
+        let Self { config, mut reader, shipper, events: (events, incoming), parcels, .. } = self;
+        reader.watch_with(hint::watch(events.clone()));
         let thread =
             std::thread::Builder::new().name("tail".into()).spawn(move || reader.run(&incoming))?;
-        let hints = config.pods_root.as_deref().and_then(|root| hint::watch(root, &events));
         let mut shipping = std::pin::pin!(shipper.run(parcels, shutdown.clone()));
         let stopped = tokio::select! {
             () = shutdown.wait() => true,
             () = &mut shipping => false,
         };
-        drop(hints);
         if !stopped {
             return Err(Error::Ended);
         }

@@ -66,6 +66,12 @@ impl Positions {
         self.files.retain(|id, k| k.family != family || id.birth >= of.birth);
     }
 
+    /// How far a file is, without claiming it.
+    #[must_use]
+    pub fn peek(&self, id: FileId) -> Option<Known> {
+        self.files.get(&id).copied()
+    }
+
     /// Takes out how far the unpacked content of a compressed file is known.
     pub fn claim_unpacked(&mut self, id: FileId) -> Option<u64> {
         self.unpacked.remove(&id)

@@ -26,6 +26,7 @@ use taffrail_model::record::Position;
 use tokio::sync::{mpsc, oneshot};
 
 use super::chain::{Chain, Progress, Reach, Turn, physical_line_max, take_number};
+use super::hint::Watches;
 use super::identity::FileId;
 use super::metrics::Metrics;
 use super::pipeline::FileStatus;
@@ -145,6 +146,7 @@ pub struct Reader {
     under_way: usize,
     epoch: u64,
     problems: HashMap<PathBuf, String>,
+    watches: Option<Watches>,
 }
 
 impl Reader {
@@ -188,12 +190,18 @@ impl Reader {
             next_chain: 0,
             cursor: 0,
             next_scan: now,
-            hot_until: now,
+            hot_until: now + HOT_FOR,
             open_since: None,
             under_way: 0,
             epoch: 0,
             problems: HashMap::new(),
+            watches: None,
         })
+    }
+
+    /// Has the folders of pods watched as they are found.
+    pub(super) fn watch_with(&mut self, watches: Option<Watches>) {
+        self.watches = watches;
     }
 
     /// Reads until it is told to stop or nobody is left to tell.

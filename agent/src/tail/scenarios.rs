@@ -7,4 +7,5 @@ mod faults;
 mod files;
 mod fixtures;
 mod meaning;
+mod volumes;
 mod world;

@@ -8,6 +8,7 @@
 //! - `refusals`: what the binaries say when they cannot start.
 //! - `reload`: the settings change while logs are read.
 //! - `spool`: the collector is away, and files vanish.
+//! - `sources`: files of the node, the journal, OTLP of pods, sidecars, mounted volumes.
 //! - `telemetry`: the binaries' own metrics and spans over OTLP.
 //! - `docs`: pages made from the code.
 //! - `workspace`: who may depend on whom.
@@ -20,6 +21,7 @@ mod metrics;
 mod people;
 mod refusals;
 mod reload;
+mod sources;
 mod spool;
 mod stack;
 mod telemetry;

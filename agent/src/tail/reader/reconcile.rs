@@ -11,7 +11,8 @@ use std::time::Instant;
 use taffrail_kit::clock;
 
 use super::{ChainKey, HOT_INTERVAL, Reader};
-use crate::discover::{Found, Listing, Place};
+use crate::discover::{self, Found, Listing, Place};
+use crate::tail::FileKind;
 use crate::tail::chain::{Chain, Marker, physical_line_max};
 use crate::tail::file::{self, Head, TailFile};
 use crate::tail::identity::{self, FileId, Look, Version, look_at};
@@ -25,6 +26,10 @@ impl Reader {
         self.next_scan = now + if hot { interval.min(HOT_INTERVAL) } else { interval };
         let rules = (self.rules)();
         let scan = self.scanner.scan(rules, clock::unix_nanos());
+        if let Some(watches) = &mut self.watches {
+            watches.forget(&scan.gone);
+            watches.add(&scan.read);
+        }
         let before = std::mem::take(&mut self.problems);
         for (path, problem) in scan.problems {
             if before.get(&path) != Some(&problem) {
@@ -44,6 +49,12 @@ impl Reader {
                 chain.gone = true;
                 chain.whole = true;
                 chain.files.iter_mut().for_each(|f| f.listed = false);
+            }
+        }
+        for file in self.chains.values_mut().flat_map(|c| &mut c.files) {
+            if let Some(root) = &file.beneath {
+                file.lent = self.scanner.lends(root);
+                file.hand_back();
             }
         }
         // Those that could not be let go of when others were opened may be in the store by now.
@@ -114,6 +125,10 @@ impl Reader {
                 }
             };
             let key = ChainKey::File(look.id);
+            let rotated = found.place.rotated.is_some();
+            if rotated && !self.keys.contains_key(&key) && !self.goes_on(&look, &listing.folder) {
+                continue;
+            }
             let id = self.chain(key.clone(), &listing.folder, now);
             let Some(mut chain) = self.chains.remove(&id) else { continue };
             chain.folder.clone_from(&listing.folder);
@@ -121,6 +136,8 @@ impl Reader {
             chain.next_look = now;
             let taken = self.take_plain(&mut chain, id, found.clone(), look);
             chain.gone = false;
+            // What was rotated away is read to its end, and then closed.
+            chain.files.iter_mut().for_each(|f| f.listed &= !rotated);
             if let Err(error) = taken {
                 self.unreadable(&listing.folder, &found, &error);
             }
@@ -130,6 +147,16 @@ impl Reader {
                 self.chains.insert(id, chain);
             }
         }
+    }
+
+    /// Whether a file that was rotated away has more than is in the store. One that is not known at
+    /// all was rotated before anybody looked.
+    fn goes_on(&mut self, look: &Look, folder: &std::path::Path) -> bool {
+        let Some(positions) = &self.positions else {
+            self.scanner.forget(folder);
+            return false;
+        };
+        positions.peek(look.id).is_some_and(|known| known.committed < look.size)
     }
 
     fn chain(&mut self, key: ChainKey, folder: &std::path::Path, now: Instant) -> u64 {
@@ -150,7 +177,17 @@ impl Reader {
     ) -> io::Result<()> {
         let line_max = physical_line_max(&self.config);
         if let Some(file) = chain.files.iter_mut().find(|f| f.id == look.id) {
+            let stays = match (&file.kind, &found.kind) {
+                (FileKind::Volume { uid, .. }, FileKind::Volume { uid: new, .. }) => uid == new,
+                _ => true,
+            };
+            match &file.heir {
+                _ if stays => file.heir = None,
+                Some((kind, _)) if *kind == found.kind => {}
+                _ => file.heir = Some((found.kind, look.size)),
+            }
             file.path = found.path;
+            file.beneath = found.beneath;
             file.place = found.place;
             file.listed = true;
             if !file.is_open() && look.size > file.position() {
@@ -172,9 +209,11 @@ impl Reader {
         let number = self.new_number(id);
         let head = Head { number, id: look.id, source: source.into(), generation: 0, found };
         let mut file = TailFile::plain(opened, head, 0, line_max)?;
+        file.lent = file.beneath.as_deref().is_some_and(|root| self.scanner.lends(root));
         if let Some(known) = self.positions.as_mut().and_then(|p| p.claim(look.id)) {
             file.resume(known, &self.config.node, line_max)?;
         }
+        file.hand_back();
         chain.files.push(file);
         Ok(())
     }
@@ -266,12 +305,13 @@ impl Reader {
     /// Notes why a file is not read, and has its folder looked at again.
     fn unreadable(&mut self, folder: &std::path::Path, found: &Found, error: &io::Error) {
         self.scanner.forget(folder);
-        if error.kind() == io::ErrorKind::NotFound {
+        let leads_nowhere = || std::fs::read_link(&found.path).is_ok();
+        if error.kind() == io::ErrorKind::NotFound && !leads_nowhere() {
             return;
         }
         tracing::debug!(path = %found.path.display(), %error, "cannot open file");
         self.metrics.read_errors.inc();
-        self.problems.insert(found.path.clone(), error.to_string());
+        self.problems.insert(found.path.clone(), discover::explain(&found.path, error));
     }
 }
 

@@ -114,8 +114,7 @@ async fn volumes_with_rules() {
         uid: "u".into(),
         volume: "v".into(),
     };
-    *w.rules.lock().unwrap() =
-        vec![VolumeRule { root: root.clone(), glob: "**/*.log".into(), kind }];
+    *w.rules.lock().unwrap() = vec![VolumeRule::new(&root, "**/*.log", kind)];
     append(&root.join("deep/a.log"), "one\ntw");
     append(&root.join("other.txt"), "no\n");
     w.start();

@@ -17,7 +17,8 @@ use tokio::task::JoinHandle;
 use crate::ship::fake::Fake;
 use crate::spool;
 use crate::tail::{
-    Config, FileKind, Labeler, Labeling, LogPipeline, LogStream, StatusHandle, VolumeRule,
+    Config, FileKind, FileStatus, Labeler, Labeling, LogPipeline, LogStream, StatusHandle,
+    VolumeRule,
 };
 
 pub(super) const STDOUT: &str = "stdout F";
@@ -122,7 +123,7 @@ impl World {
             loop {
                 let files = self.status().status().await;
                 let here = paths.iter().all(|p| files.iter().any(|f| f.path == *p));
-                let safe = |f: &crate::tail::FileStatus| !paths.contains(&f.path) || f.lag == 0;
+                let safe = |f: &FileStatus| !paths.contains(&f.path) || f.lag == 0;
                 if here && files.iter().all(safe) {
                     return;
                 }
@@ -188,16 +189,31 @@ impl World {
 
     /// Waits until the reader has looked at everything and the collector has it all.
     pub(super) async fn settled(&self) {
+        self.settled_but(0).await;
+    }
+
+    /// Likewise, but for the open lines of some files.
+    pub(super) async fn settled_but(&self, open: usize) {
         let wait = async {
             loop {
                 let files = self.status().status().await;
-                if files.iter().all(|f| f.lag == 0) {
+                if files.iter().filter(|f| f.lag != 0).count() <= open {
                     return;
                 }
                 tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap();
+    }
+
+    /// Waits until the status tells of such a file.
+    pub(super) async fn until_file(&self, what: &str, holds: impl Fn(&FileStatus) -> bool) {
+        let wait = async {
+            while !self.status().status().await.iter().any(&holds) {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(30), wait).await.is_ok(), "{what}");
     }
 }
 
