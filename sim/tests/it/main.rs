@@ -4,6 +4,7 @@
 //! - `clients`: clients that others wrote: the OpenTelemetry SDK for Python, Prometheus.
 //! - `metrics`: an app's metric, from its page to PromQL and the autoscaler.
 //! - `refusals`: what the binaries say when they cannot start.
+//! - `scenarios`: the list of ways in which agents lose or double lines, row by row.
 //! - `telemetry`: the binaries' own metrics and spans over OTLP.
 //! - `docs`: pages made from the code.
 //! - `workspace`: who may depend on whom.
@@ -13,6 +14,7 @@ mod docs;
 mod exactly_once;
 mod metrics;
 mod refusals;
+mod scenarios;
 mod stack;
 mod telemetry;
 mod workspace;

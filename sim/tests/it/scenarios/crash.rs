@@ -1,0 +1,129 @@
+//! C: the agent is killed, stopped, started; its folder is not what it was.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use taffrail_sim::process::Process;
+use taffrail_sim::rng::Rng;
+use taffrail_sim::sink::Mode;
+
+use super::world::World;
+
+pub(super) async fn c1_killed_after_delivery(mut w: World) -> anyhow::Result<()> {
+    let log = w.pod("web")?;
+    log.lines(2000)?;
+    w.start_reading().await?;
+    w.delivered().await?;
+    w.pace(200).await;
+    w.kill()?;
+    log.lines(500)?;
+    w.finish().await
+}
+
+pub(super) async fn c2_killed_with_full_buffers(mut w: World) -> anyhow::Result<()> {
+    let log = w.pod("web")?;
+    log.lines(100)?;
+    w.start_reading().await?;
+    w.delivered().await?;
+    w.sink.set(Mode::Status(503));
+    log.lines(5000)?;
+    let tried = w.sink.with(|kept| kept.requests.len());
+    w.until("attempts", |sink| sink.with(|kept| kept.requests.len() > tried + 2)).await?;
+    w.kill()?;
+    w.sink.set(Mode::Up);
+    log.lines(100)?;
+    w.finish().await
+}
+
+pub(super) async fn c3_two_hundred_kills(mut w: World) -> anyhow::Result<()> {
+    const KILLS: u32 = 200;
+    let mut rng = Rng::new(20_261_120);
+    let mut logs = [w.pod("web")?, w.pod("api")?, w.pod("db")?];
+    let mut alive = 0;
+    for _ in 0..KILLS {
+        let before = w.sink.with(|kept| kept.lines.len());
+        w.start()?;
+        for _ in 0..1 + rng.below(6) {
+            let log = &mut logs[rng.below(3) as usize];
+            log.lines(rng.below(40) as usize)?;
+            match rng.below(12) {
+                0 => {
+                    log.piece("stdout P", "in two pieces: ")?;
+                    w.pace(rng.below(60)).await;
+                    let text = log.text("stdout");
+                    log.piece("stdout F", &text)?;
+                }
+                1 => {
+                    log.rotate()?;
+                }
+                _ => {}
+            }
+            w.pace(10 + rng.below(90)).await;
+        }
+        w.kill()?;
+        alive += u32::from(w.sink.with(|kept| kept.lines.len()) > before);
+    }
+    ensure!(alive > KILLS / 10, "only {alive} of {KILLS} lived long enough to deliver");
+    println!("     C3: {alive} of {KILLS} agents delivered something before they were killed");
+    w.finish().await
+}
+
+pub(super) async fn c7_state_folder_deleted(mut w: World) -> anyhow::Result<()> {
+    let log = w.pod("web")?;
+    log.lines(20)?;
+    w.start_reading().await?;
+    std::fs::remove_dir_all(w.path("state"))?;
+    log.lines(20)?;
+    w.sink.set(Mode::Status(503));
+    log.lines(20)?;
+    w.pace(1000).await;
+    w.sink.set(Mode::Up);
+    w.finish().await
+}
+
+pub(super) async fn c8_two_agents_one_folder(mut w: World) -> anyhow::Result<()> {
+    let log = w.pod("web")?;
+    log.lines(20)?;
+    w.start_reading().await?;
+    let arguments: Vec<String> = [
+        ("--collector", w.sink.url()),
+        ("--pod-logs", w.pods_root().display().to_string()),
+        ("--state-dir", w.path("state").display().to_string()),
+    ]
+    .into_iter()
+    .flat_map(|(flag, value)| [flag.to_owned(), value])
+    .collect();
+    let mut second = Process::start("taffrail-agent", &arguments, &w.path("second"))?;
+    let status = second.ended().await?;
+    let said = second.log();
+    ensure!(status.code() == Some(1) && said.contains("in use by process"), "{status}: {said}");
+    log.lines(20)?;
+    w.finish().await
+}
+
+pub(super) async fn c9_ends_in_time_with_a_backlog(mut w: World) -> anyhow::Result<()> {
+    let mut log = w.pod("web")?;
+    log.fill("x".repeat(1000));
+    for _ in 0..20 {
+        log.lines(1000)?;
+    }
+    w.sink.set(Mode::Slow(Duration::from_millis(200)));
+    w.start()?;
+    w.until("the first lines", |sink| !sink.with(|kept| kept.lines.is_empty())).await?;
+    let start = Instant::now();
+    w.stop().await?;
+    let took = start.elapsed();
+    ensure!(took < Duration::from_secs(20), "the end took {took:?}");
+    w.sink.set(Mode::Up);
+    w.finish().await
+}
+
+pub(super) async fn c10_stop_write_start(mut w: World) -> anyhow::Result<()> {
+    let log = w.pod("web")?;
+    log.lines(50)?;
+    w.start_reading().await?;
+    w.delivered().await?;
+    w.stop().await?;
+    log.lines(55)?;
+    w.finish().await
+}
