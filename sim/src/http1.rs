@@ -75,7 +75,11 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Re
             return Err(io::Error::other("head is too long"));
         }
         if stream.read_buf(&mut bytes).await? == 0 {
-            return if bytes.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            return if bytes.is_empty() {
+                Ok(None)
+            } else {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            };
         }
     };
     let mut request = parse_head(&String::from_utf8_lossy(&bytes[..head_end]))
@@ -141,7 +145,15 @@ impl Port {
     /// # Errors
     /// What the system says.
     pub fn take(ip: [u8; 4]) -> io::Result<Self> {
-        let held = bound((ip, 0).into())?;
+        Self::take_as(ip, 0)
+    }
+
+    /// Takes this port of this address.
+    ///
+    /// # Errors
+    /// When it is not free, or there is no such address.
+    pub fn take_as(ip: [u8; 4], port: u16) -> io::Result<Self> {
+        let held = bound((ip, port).into())?;
         Ok(Self { address: held.local_addr()?, _held: held })
     }
 

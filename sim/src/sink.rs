@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use prost::Message;
 use taffrail_model::wire;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -34,8 +34,7 @@ pub enum Mode {
     Status(u16),
     /// Nothing is kept; 429 with `Retry-After` of so many seconds.
     Busy(u64),
-    /// Nothing is kept and nothing is answered for as long as this mode lasts; then the connection
-    /// is cut.
+    /// Nothing is kept and nothing is answered, until the other side gives up.
     Hang,
     /// Nobody listens.
     Refuse,
@@ -116,6 +115,16 @@ impl Sink {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.0.port.address().port()
+    }
+
+    /// The same collector, with all that it has, at another address.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn moved_to(&self, port: Port) -> io::Result<Self> {
+        let moved = Self::start_with(port, None)?;
+        *lock(&moved.0.kept) = lock(&self.0.kept).clone();
+        Ok(moved)
     }
 
     /// From now on requests are dealt with like this.
@@ -200,10 +209,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
     }
 }
 
-async fn serve(
-    shared: &Shared,
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-) -> io::Result<()> {
+async fn serve(shared: &Shared, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     while let Some(request) = http1::read(&mut stream).await? {
         let queued = if request.method == "POST" { lock(&shared.next).pop_front() } else { None };
         let mode = queued.unwrap_or_else(|| *shared.mode.borrow());
@@ -218,8 +224,8 @@ async fn serve(
                 http1::write(&mut stream, &http1::answer(429, &headers, b"busy")).await?;
             }
             Mode::Hang => {
-                let mut mode = shared.mode.subscribe();
-                let _changed = mode.wait_for(|mode| *mode != Mode::Hang).await.is_ok();
+                // What is sent meanwhile is nothing that is waited for.
+                while stream.read(&mut [0; 1024]).await? > 0 {}
                 return Ok(());
             }
             Mode::Refuse => return Ok(()),

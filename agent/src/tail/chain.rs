@@ -39,7 +39,7 @@ pub const TURN_BYTES: usize = 256 << 10;
 const RENAMED_QUIET: Duration = Duration::from_secs(300);
 /// How long an open line waits for its end when its file is silent: longer than a slow writer
 /// pauses, and short enough that the last words of a container that has died are seen.
-const OPEN_QUIET: Duration = Duration::from_secs(60);
+const OPEN_QUIET: Duration = Duration::from_secs(8);
 /// What may wait behind an open line of the other output, in bytes.
 const HOLD_BYTES: usize = 1 << 20;
 /// How long it may wait.
@@ -154,13 +154,14 @@ impl Chain {
         }
     }
 
-    /// Puts the files in the order of their names. A file that had the live name and has none any
-    /// more is older than all that have one: what is removed first was written first.
+    /// Puts the files in the order of their names. A file that has no name any more is older than all
+    /// that have one: what is removed first was written first. Such files stay in the order that they
+    /// are in: the last name that was seen of one may be older than that of a later one.
     pub fn sort(&mut self) {
         self.files.sort_by_cached_key(|f| {
             let Place { restart, rotated, packed } = f.place.clone();
-            let vanished = rotated.is_none() && !f.listed;
-            (restart, !vanished, rotated.is_none(), rotated, packed, f.number)
+            let name = f.listed.then_some((rotated.is_none(), rotated, packed, f.number));
+            (restart, name)
         });
     }
 

@@ -34,7 +34,7 @@ pub struct Line {
 }
 
 /// Everything there is.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Kept {
     /// The lines, in the order in which they came.
     pub lines: Vec<Line>,

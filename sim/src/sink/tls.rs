@@ -47,7 +47,9 @@ impl Authority {
     }
 }
 
-fn pair(name: &str) -> Result<(String, Arc<ServerConfig>), Box<dyn std::error::Error + Send + Sync>> {
+fn pair(
+    name: &str,
+) -> Result<(String, Arc<ServerConfig>), Box<dyn std::error::Error + Send + Sync>> {
     let mut params = CertificateParams::new(Vec::<String>::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate()?;

@@ -35,18 +35,31 @@ pub(super) async fn c2_killed_with_full_buffers(mut w: World) -> anyhow::Result<
     w.finish().await
 }
 
-pub(super) async fn c3_two_hundred_kills(mut w: World) -> anyhow::Result<()> {
-    const KILLS: u32 = 200;
-    let mut rng = Rng::new(20_261_120);
+/// Four nodes, each with agents that are killed one after the other.
+pub(super) async fn c3_two_hundred_kills(w: World) -> anyhow::Result<()> {
+    let nodes = [w, World::new()?, World::new()?, World::new()?];
+    let [a, b, c, d] = nodes.map(|node| killed(node, 50));
+    let (a, b, c, d) = tokio::try_join!(a, b, c, d)?;
+    let alive = a + b + c + d;
+    println!("     C3: {alive} of 200 agents delivered something before they were killed");
+    ensure!(alive > 50, "only {alive} of 200 lived long enough to deliver");
+    Ok(())
+}
+
+/// How many of the agents delivered something before they were killed.
+async fn killed(mut w: World, kills: u32) -> anyhow::Result<u32> {
+    let mut rng = Rng::new(u64::from(w.sink.port()));
     let mut logs = [w.pod("web")?, w.pod("api")?, w.pod("db")?];
     let mut alive = 0;
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         let before = w.sink.with(|kept| kept.lines.len());
         w.start()?;
-        for _ in 0..1 + rng.below(6) {
-            let log = &mut logs[rng.below(3) as usize];
-            log.lines(rng.below(40) as usize)?;
-            match rng.below(12) {
+        // Every other one lives long enough for a batch.
+        let steps = if rng.below(2) == 0 { rng.below(4) } else { 8 + rng.below(10) };
+        for _ in 0..steps {
+            let log = &mut logs[usize::try_from(rng.below(3))?];
+            log.lines(usize::try_from(rng.below(40))?)?;
+            match rng.below(20) {
                 0 => {
                     log.piece("stdout P", "in two pieces: ")?;
                     w.pace(rng.below(60)).await;
@@ -56,6 +69,7 @@ pub(super) async fn c3_two_hundred_kills(mut w: World) -> anyhow::Result<()> {
                 1 => {
                     log.rotate()?;
                 }
+                2 => w.sink.next([Mode::ResetAfterStore]),
                 _ => {}
             }
             w.pace(10 + rng.below(90)).await;
@@ -63,9 +77,8 @@ pub(super) async fn c3_two_hundred_kills(mut w: World) -> anyhow::Result<()> {
         w.kill()?;
         alive += u32::from(w.sink.with(|kept| kept.lines.len()) > before);
     }
-    ensure!(alive > KILLS / 10, "only {alive} of {KILLS} lived long enough to deliver");
-    println!("     C3: {alive} of {KILLS} agents delivered something before they were killed");
-    w.finish().await
+    w.finish().await?;
+    Ok(alive)
 }
 
 pub(super) async fn c7_state_folder_deleted(mut w: World) -> anyhow::Result<()> {

@@ -5,9 +5,13 @@
 //! `docs/scenarios.md` has the table. Rows that need what this machine does not give (root, a mount)
 //! say so and pass.
 
+mod content;
 mod crash;
 mod discovery;
+mod metadata;
+mod resources;
 mod rotation;
+mod store;
 mod suite;
 mod truncation;
 mod world;
@@ -66,6 +70,30 @@ rows! {
     crash::c8_two_agents_one_folder "C8" "two agents on one state folder";
     crash::c9_ends_in_time_with_a_backlog "C9" "SIGTERM with a backlog";
     crash::c10_stop_write_start "C10" "stop, write, start";
+    store::s1_unavailable "S1" "collector unavailable for 9 s";
+    store::s2_accepts_and_hangs "S2" "collector accepts and hangs";
+    store::s4_one_line_is_refused "S4" "400 for batches with one bad line";
+    store::s5_too_large "S5" "413 for batches of more than seven lines";
+    store::s6_busy_for_three_seconds "S6" "429 with Retry-After of 3 s";
+    store::s7_reset_after_store "S7" "connection reset after the batch was stored";
+    store::s8_slower_than_the_writers "S8" "collector slower than the writers";
+    store::s9_name_without_address_then_another "S9" "the collector's name has no address, then another";
+    store::s12_errors_after_store "S12" "500 after the batch was stored, 500, 502";
+    store::s13_garbage "S13" "answers that are no HTTP";
+    store::s14_half_answers "S14" "answers that break off";
+    store::s15_refuses_and_comes_back "S15" "connections refused, now and then";
+    store::s16_certificate_of_a_stranger "S16" "TLS: a certificate that nobody vouches for, then a good one";
+    content::f1_pieces_of_two_streams "F1" "pieces of two streams, mixed";
+    content::f2_last_words_without_an_end "F2" "a last piece whose end never comes";
+    content::f3_pieces_six_seconds_apart "F3" "pieces six seconds apart";
+    content::f4_a_mebibyte_in_pieces "F4" "lines of about 1 MiB in pieces of 16 KiB";
+    content::f5_thirty_megabytes_without_an_end "F5" "30 MB without an end of line";
+    content::f6_bytes_that_are_no_text "F6" "bytes that are no text";
+    content::f7_lines_without_a_head "F7" "lines without the head of the runtime";
+    content::f8_tags_offsets_fractions "F8" "tags, time offsets, fractions of seconds";
+    content::f9_docker_json "F9" "docker's JSON, split and escaped";
+    content::f10_odd_but_legal "F10" "10,000 fields, depth 200, colours, CRLF";
+    content::f13_times_are_those_of_the_runtime "F13" "times out of order and of two hours ago";
     discovery::d1_pods_that_live_a_second "D1" "five pods that live a second each";
     discovery::d2_pod_deleted_while_the_sink_is_away "D2" "a pod writes 4 MB and is deleted, collector away";
     discovery::d3_two_thousand_files "D3" "2,000 files, two lines each";
@@ -81,4 +109,16 @@ rows! {
     discovery::d13_unreadable_for_a_while "D13" "no right to read for a while";
     discovery::d14_odd_names "D14" "spaces, newlines, bytes that are no text, 255 bytes";
     discovery::d15_idle_for_a_day "D15" "a file idle for a day, then one line";
+    metadata::m1_api_down_at_start "M1" "API server down at start, back after 3 s";
+    metadata::m1_api_never_answers "M1b" "API server never answers";
+    metadata::m2_pod_deleted_after_its_last_line "M2" "pods deleted 100 ms after their last line";
+    metadata::m3_same_name_new_labels "M3" "a pod of the same name with other labels";
+    metadata::m4_label_changed_in_place "M4" "a label changed in place";
+    metadata::m5_trouble_with_the_watch "M5" "410, bookmark, 401, 403, refused, half-open";
+    metadata::m6_static_pod "M6" "a static pod, its folder named by a hash";
+    metadata::m7_init_and_ephemeral_containers "M7" "init, sidecar and ephemeral containers";
+    metadata::m8_cost_at_the_api_server "M8" "300 changes: one list, one watch";
+    resources::o4_one_shouts_others_whisper "O4" "one pod writes 20 MB, others a line each";
+    resources::o6_churn "O6" "1,800 pods come and go";
+    resources::o8_little_cpu "O8" "a twentieth of a core";
 }

@@ -16,15 +16,8 @@ const AT_A_TIME: usize = 20;
 /// How long one row may take.
 const ROW_TIME: Duration = Duration::from_secs(240);
 /// Flags of the test program that take a value.
-const VALUED: [&str; 7] = [
-    "--test-threads",
-    "--skip",
-    "--format",
-    "--color",
-    "--logfile",
-    "--shuffle-seed",
-    "-Z",
-];
+const VALUED: [&str; 7] =
+    ["--test-threads", "--skip", "--format", "--color", "--logfile", "--shuffle-seed", "-Z"];
 
 type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
 
@@ -135,7 +128,8 @@ impl Suite {
 /// Runs one row on a runtime of its own: the row on this thread, its servers on another.
 fn outcome(row: &Row) -> Outcome {
     let start = Instant::now();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         runtime.block_on(async {
             let running = (row.run)(World::new()?);

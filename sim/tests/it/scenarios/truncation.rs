@@ -124,7 +124,8 @@ pub(super) async fn t6_inode_reused_while_down(mut w: World) -> anyhow::Result<(
 pub(super) async fn t7_equal_heads(mut w: World) -> anyhow::Result<()> {
     w.know_pods(&["web", "api"])?;
     w.untold = Some("banner");
-    let head: String = (0..80).map(|n| format!("banner of both replicas, line {n}, equal\n")).collect();
+    let head: String =
+        (0..80).map(|n| format!("banner of both replicas, line {n}, equal\n")).collect();
     ensure!(head.len() > 3000, "{} bytes", head.len());
     let logs = [w.volume_log("web", "app.log")?, w.volume_log("api", "app.log")?];
     for log in &logs {

@@ -4,7 +4,6 @@
 //! [`World::finish`] ends every row: all lines that were written have come, each once and in order
 //! per writer; the agent ends kindly; another one starts, is alive, and sends nothing again.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -22,7 +21,7 @@ use taffrail_sim::sink::{Kept, Sink};
 use tempfile::TempDir;
 
 /// The pod whose line shows that the agent reads.
-const PROBE: &str = "probe";
+pub(crate) const PROBE: &str = "probe";
 /// The node's name.
 pub(crate) const NODE: &str = "node-1";
 
@@ -108,7 +107,8 @@ impl World {
 
     /// Runs the agent below this script, in which `"$0" "$@"` is the agent.
     pub(crate) fn wrap(&mut self, program: &[&str], script: &str) {
-        self.wrapper = program.iter().chain(&["sh", "-ec", script]).map(|&p| p.to_owned()).collect();
+        self.wrapper =
+            program.iter().chain(&["sh", "-ec", script]).map(|&p| p.to_owned()).collect();
     }
 
     /// Runs the agent as a user without rights; only root can do that.
@@ -294,6 +294,11 @@ impl World {
         .await
     }
 
+    /// Waits until the agent has printed something.
+    pub(crate) async fn until_said(&self, text: &str) -> anyhow::Result<()> {
+        wait_for(text, async || self.said().contains(text).then_some(())).await
+    }
+
     /// What must hold in the end, always.
     pub(crate) async fn finish(&mut self) -> anyhow::Result<()> {
         if self.agent.is_none() {
@@ -313,17 +318,5 @@ impl World {
         let verdict = self.verdict();
         ensure!(verdict.is_clean(), "{when}: {verdict:?}");
         Ok(())
-    }
-
-    /// The texts that came, per label `pod`.
-    pub(crate) fn texts_by(&self, label: &str) -> BTreeMap<String, Vec<String>> {
-        let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        self.sink.with(|kept| {
-            for line in &kept.lines {
-                let value = line.labels.get(label).cloned().unwrap_or_default();
-                all.entry(value).or_default().push(line.text.clone());
-            }
-        });
-        all
     }
 }
