@@ -187,15 +187,17 @@ pub(super) async fn f10_odd_but_legal(mut w: World) -> anyhow::Result<()> {
     let log = w.pod("web")?;
     let fields: String = (0..10_000).map(|n| format!(r#""f{n}":{n},"#)).collect();
     let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
-    for text in [
-        format!(r#"{{{fields}"msg":"{}"}}"#, log.text("stdout")),
-        format!(r#"{{"deep":{deep},"msg":"{}"}}"#, log.text("stdout")),
-        format!(r#"{{"a":1,"a":2,"msg":"{}"}}"#, log.text("stdout")),
-        format!("\u{1b}[31mred\u{1b}[0m {}", log.text("stdout")),
-        format!("carriage {}\r", log.text("stdout")),
-        format!("{} ", log.text("stdout")),
-    ] {
-        log.piece("stdout F", &text)?;
+    let odd: [(String, &str); 6] = [
+        (format!(r#"{{{fields}"msg":""#), r#""}"#),
+        (format!(r#"{{"deep":{deep},"msg":""#), r#""}"#),
+        (r#"{"a":1,"a":2,"msg":""#.to_owned(), r#""}"#),
+        ("\u{1b}[31mred\u{1b}[0m ".to_owned(), ""),
+        ("carriage ".to_owned(), "\r"),
+        (String::new(), " "),
+    ];
+    for (before, after) in odd {
+        let text = log.text("stdout");
+        log.piece("stdout F", &format!("{before}{text}{after}"))?;
         log.lines(1)?;
     }
     w.finish().await

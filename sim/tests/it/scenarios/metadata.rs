@@ -134,7 +134,9 @@ pub(super) async fn m5_trouble_with_the_watch(mut w: World) -> anyhow::Result<()
     wait_for("a list after 410", async || (api.asked().0.len() > lists).then_some(())).await?;
     ensure!(labelled(&w, &log, "team").await?.as_deref() == Some("blue"), "after 410");
     for mode in [Mode::Status(401), Mode::Status(403), Mode::Refuse, Mode::HalfOpen] {
+        // The watch of before is cut first.
         api.set(Mode::Refuse);
+        w.pace(50).await;
         api.set(mode);
         ensure!(labelled(&w, &log, "team").await?.as_deref() == Some("blue"), "{mode:?}");
         if mode != Mode::HalfOpen {
@@ -146,6 +148,7 @@ pub(super) async fn m5_trouble_with_the_watch(mut w: World) -> anyhow::Result<()
     }
     ensure!(api.asked().0.len() < lists + 40, "{} lists", api.asked().0.len());
     api.set(Mode::Refuse);
+    w.pace(50).await;
     api.set(Mode::Up);
     wait_for("no problem any more", async || {
         w.status().await?["pods"]["problem"].is_null().then_some(())

@@ -15,6 +15,8 @@ use super::world::{Skip, World};
 const AT_A_TIME: usize = 20;
 /// How long one row may take.
 const ROW_TIME: Duration = Duration::from_secs(240);
+/// How many lines of the agent's log a failure shows.
+const LOG_LINES: usize = 12;
 /// Flags of the test program that take a value.
 const VALUED: [&str; 7] =
     ["--test-threads", "--skip", "--format", "--color", "--logfile", "--shuffle-seed", "-Z"];
@@ -130,10 +132,12 @@ fn outcome(row: &Row) -> Outcome {
     let start = Instant::now();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let mut folder = None;
     let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         runtime.block_on(async {
-            let running = (row.run)(World::new()?);
-            tokio::time::timeout(ROW_TIME, running).await?
+            let world = World::new()?;
+            folder = Some(world.dir.clone());
+            tokio::time::timeout(ROW_TIME, (row.run)(world)).await?
         })
     });
     let Err(error) = done else { return Outcome::Passed(start.elapsed()) };
@@ -142,7 +146,14 @@ fn outcome(row: &Row) -> Outcome {
             let _told = writeln!(std::io::stderr(), "SKIPPED: {}: {why}", row.id).is_ok();
             Outcome::Skipped(why.clone())
         }
-        None => Outcome::Failed(format!("{} {}: {error:?}", row.id, row.what)),
+        None => {
+            let log = folder.map(|folder| folder.path().join("logs/taffrail-agent.log"));
+            let log = log.and_then(|log| std::fs::read_to_string(log).ok()).unwrap_or_default();
+            let last: Vec<&str> = log.lines().rev().take(LOG_LINES).collect();
+            let last: Vec<&str> = last.into_iter().rev().collect();
+            let (id, what, last) = (row.id, row.what, last.join("\n"));
+            Outcome::Failed(format!("{id} {what}: {error:?}\nthe agent's last words:\n{last}"))
+        }
     }
 }
 

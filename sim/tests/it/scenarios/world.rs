@@ -6,6 +6,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -37,7 +38,7 @@ pub(crate) fn skip<T>(why: &str) -> anyhow::Result<T> {
 
 /// One node.
 pub(crate) struct World {
-    pub(crate) dir: TempDir,
+    pub(crate) dir: Arc<TempDir>,
     pub(crate) sink: Sink,
     pub(crate) ledger: Ledger,
     /// More flags of the agent; the last of several counts.
@@ -53,7 +54,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> anyhow::Result<Self> {
-        let dir = tempfile::tempdir()?;
+        let dir = Arc::new(tempfile::tempdir()?);
         let ledger = Ledger::default();
         let pods = dir.path().join("pods");
         std::fs::create_dir_all(&pods)?;
