@@ -7,12 +7,15 @@
 //! Invariants:
 //! - Ranges of one file follow each other from batch to batch without gap or overlap.
 //! - The records of a group (all records between two cuts, see [`crate::tail::join::Sink`]) and the positions that it
-//!   moves are in the same batch, also after [`Batch::split`].
+//!   moves are in the same batch, also after [`Batch::split`] and [`Batch::after`].
 //! - A batch decodes with the generated OTLP code, whatever bytes the lines held.
 //!
 //! Pure: no I/O and no clock. `tail::reader` fills it, `ship` sends it.
 
 mod builder;
+mod codec;
+mod cut;
+mod gap;
 mod proto;
 
 use std::sync::Arc;
@@ -22,6 +25,9 @@ use taffrail_model::{Labels, wire};
 use crate::tail::{FileNumber, LogStream};
 
 pub use builder::{Builder, FileMeta, Taken};
+pub(crate) use codec::{put_labels, take_labels};
+pub use cut::Rest;
+pub use gap::Loss;
 
 /// The range of one file in a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,69 +122,6 @@ impl Batch {
         }
         proto::string_attribute(&mut out, FIELD, wire::FILE_PATH, &span.path);
         out
-    }
-
-    /// Two batches that, sent one after the other, do what this one does. `Err` gives the batch back
-    /// when it is a single group.
-    ///
-    /// The ranges of the first have no check: the place of the cut was not foreseen.
-    ///
-    /// # Errors
-    /// The batch itself, when there is nothing to split.
-    pub fn split(self) -> Result<(Self, Self), Box<Self>> {
-        if self.groups.len() < 2 {
-            return Err(Box::new(self));
-        }
-        let half = self.groups.len() / 2;
-        let mut first = Self::default();
-        let mut second = Self::default();
-        first.take_groups(&self, 0..half);
-        second.take_groups(&self, half..self.groups.len());
-        for span in &mut second.spans {
-            let whole = self.spans.iter().find(|s| s.file == span.file && s.end == span.end);
-            span.check = whole.map_or(0, |s| s.check);
-        }
-        Ok((first, second))
-    }
-
-    /// Copies a run of groups of `from`, with the spans and sections that they need.
-    fn take_groups(&mut self, from: &Self, groups: std::ops::Range<usize>) {
-        let start = groups.start.checked_sub(1).map_or((0, 0), |g| from.groups[g]);
-        let end = from.groups[groups.end - 1];
-        // Where each range and each section stands at the start of the run.
-        let mut begins: Vec<u64> = from.spans.iter().map(|s| s.begin).collect();
-        for (span, end) in &from.moves[..start.1 as usize] {
-            begins[*span as usize] = *end;
-        }
-        let mut read = vec![0_usize; from.sections.len()];
-        for (section, len) in &from.records[..start.0 as usize] {
-            read[*section as usize] += *len as usize;
-        }
-        let mut at = start;
-        for group in groups {
-            let stop = from.groups[group];
-            for (section, len) in &from.records[at.0 as usize..stop.0 as usize] {
-                let source = &from.sections[*section as usize];
-                let span =
-                    self.span_like(&from.spans[source.span as usize], begins[source.span as usize]);
-                let here = self.section(span, source.stream, &source.labels);
-                let offset = &mut read[*section as usize];
-                let bytes = &source.encoded[*offset..*offset + *len as usize];
-                *offset += *len as usize;
-                self.append(here, bytes);
-            }
-            for (span, end) in &from.moves[at.1 as usize..stop.1 as usize] {
-                let here = self.span_like(&from.spans[*span as usize], begins[*span as usize]);
-                self.advance(here, *end);
-            }
-            self.groups.push((self.records.len() as u32, self.moves.len() as u32));
-            at = stop;
-        }
-        debug_assert_eq!(at, end);
-        self.give_each_span_a_section(|span| {
-            let of_file = |s: &&Section| from.spans[s.span as usize].file == span.file;
-            from.sections.iter().find(of_file).map_or_else(Labels::default, |s| s.labels.clone())
-        });
     }
 
     /// The batch without its records: it only moves the positions.

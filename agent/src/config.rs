@@ -14,11 +14,14 @@ use taffrail_model::limits::LINE_BYTES_MAX;
 use crate::enrich::Place;
 use crate::scrape;
 use crate::scrape::target;
+use crate::spool;
 
 /// The shortest interval between two scrapes of a target.
 const SCRAPE_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// The shortest limit on lines: less than a line of the container runtime (16 KiB) is cut always.
 const LINE_BYTES_MIN: u64 = 1 << 10;
+/// The smallest spool: less than this may not hold a single batch.
+const SPOOL_BYTES_MIN: u64 = 1 << 20;
 /// What the kernel says the host's name is.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
@@ -101,6 +104,19 @@ pub const SCHEMA: Schema = Schema {
             Some("32MiB"),
             "Samples that wait for the collector, in memory; the oldest go when it is full",
         ),
+        setting(
+            "spool.max",
+            Kind::Bytes,
+            Some("1GiB"),
+            "Disk below the state folder for log lines that would vanish while the collector is \
+             away; 0B: none",
+        ),
+        setting(
+            "spool.after",
+            Kind::Duration,
+            Some("2s"),
+            "How long the collector does not answer before it counts as away",
+        ),
         LOG_FILTER,
         telemetry::SETTINGS[1],
         telemetry::SETTINGS[2],
@@ -149,6 +165,8 @@ pub struct Config {
     pub grace: Duration,
     /// What is scraped, and how.
     pub scrape: scrape::Config,
+    /// What is kept while the collector is away.
+    pub spool: Option<spool::Config>,
 }
 
 /// What Kubernetes and the host say about where the agent runs.
@@ -197,6 +215,7 @@ impl Config {
         }
         let pods = check_pods(settings, around, &mut problems);
         let scrape = check_scrape(settings, &place, &mut problems);
+        let spool = check_spool(settings, &mut problems);
         let config = Self {
             collector,
             state_dir: settings.path("state_dir").unwrap_or_default(),
@@ -208,6 +227,7 @@ impl Config {
             line_bytes_max: size(line_bytes),
             grace: settings.duration("grace"),
             scrape,
+            spool,
         };
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
@@ -273,6 +293,16 @@ fn check_scrape(settings: &Settings, place: &Place, problems: &mut Vec<Problem>)
         queue_bytes_max: size(settings.bytes("scrape.queue")),
         targets,
     }
+}
+
+fn check_spool(settings: &Settings, problems: &mut Vec<Problem>) -> Option<spool::Config> {
+    let bytes_max = settings.bytes("spool.max");
+    if (1..SPOOL_BYTES_MIN).contains(&bytes_max) {
+        problems.push(settings.problem("spool.max", "expected 1MiB or more, or 0B for none"));
+    }
+    let dir = settings.path("state_dir").unwrap_or_default().join("spool");
+    let after = settings.duration("spool.after");
+    (bytes_max > 0).then_some(spool::Config { dir, bytes_max, after })
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub mod pods;
 mod refusal;
 pub mod scrape;
 pub mod ship;
+pub mod spool;
 pub mod state;
 pub mod status;
 pub mod tail;
@@ -75,6 +76,7 @@ impl Agent {
             pods_root: Some(config.pod_logs),
             line_bytes_max: config.line_bytes_max,
             grace: config.grace,
+            spool: config.spool,
             open_files_max: descriptors::for_files(),
             ..tail::Config::new(config.place.node.clone())
         };
@@ -95,6 +97,7 @@ impl Agent {
             pods,
             volumes,
             files: logs.status_handle(),
+            spool: logs.spool_view(),
             scraped: scraper.overview(),
         };
         let listener = match config.http {

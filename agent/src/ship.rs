@@ -1,43 +1,67 @@
-//! Sends batches to the collector, oldest first, one at a time, until each is acknowledged.
+//! Sends batches to the collector, oldest first, one at a time, until each is acknowledged; while the
+//! collector is away they go to the spool.
+//!
+//! ```text
+//!            fails for a while, or no positions yet
+//!  direct ------------------------------------------> away
+//!    ^   reader -> collector       reader -> spool -> collector
+//!    +------------------------------------------------+
+//!                    the spool is empty
+//! ```
 //!
 //! Invariants:
-//! - A batch leaves here only as acknowledged, or void after a conflict. Failures of the network and
-//!   of the collector are retried for ever, with growing pauses.
+//! - A batch leaves here only as acknowledged, as spooled, or void after a conflict. Failures of the
+//!   network and of the collector are retried for ever, with growing pauses.
+//! - Batches are sent in the order in which they were read: nothing of the reader is sent while the
+//!   spool holds something.
 //! - A batch that the collector refuses for its content is split until the guilty group of lines is
 //!   alone; that is counted, logged and left out, and its range is moved over.
 //! - After a conflict nothing of an earlier epoch is sent: the reader goes back to what is committed.
+//!   A batch of the spool is cut at what is committed instead.
 //!
-//! `tail::reader` fills the channel and is told what came of it.
+//! `tail::reader` fills the channel and is told what came of it. Here is the loop: which event comes
+//! next. What is done about it is in [`deliver`] and [`away`].
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::future::{Future, pending};
+use std::pin::Pin;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
-use serde::Deserialize;
-use taffrail_kit::clock;
-use taffrail_kit::http::{Client, Response};
+use taffrail_kit::http::Client;
+use taffrail_kit::shutdown::Shutdown;
 use taffrail_model::record::Position;
-use taffrail_model::wire;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
 use crate::batch::Batch;
-use crate::refusal;
+use crate::spool::Spool;
+use crate::spool::ledger::Entry;
+use crate::tail::FileNumber;
+use crate::tail::metrics::Metrics as TailMetrics;
 use crate::tail::reader::Event;
 
-/// Where OTLP logs are posted.
-const LOGS_PATH: &str = "/v1/logs";
-/// First pause after a failure; it doubles up to [`PAUSE_MAX`].
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// Longest pause between two attempts. Short, because the kubelet goes on removing rotated logs while
-/// a collector that is back waits to be noticed.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Longest pause that a collector may ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
-/// How much of a refusal's text is logged.
-const REASON_CHARS_MAX: usize = 300;
+mod answer;
+mod away;
+mod deliver;
+mod metrics;
+
+use answer::{Answer, Failure};
+pub use metrics::Metrics;
+
+/// How long the collector may take to answer at the end of the process before what is read goes to
+/// the spool.
+const END_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What the reader hands over.
+#[derive(Debug)]
+pub enum Parcel {
+    /// Lines and the ranges that they cover.
+    Batch(Outgoing),
+    /// What is known of the files.
+    Ledger(Vec<Entry>),
+}
 
 /// A batch on its way.
 #[derive(Debug)]
@@ -46,254 +70,210 @@ pub struct Outgoing {
     pub epoch: u64,
     /// What is in it.
     pub batch: Batch,
-    /// The request.
+    /// The request, if it is made already.
+    pub request: Option<Request>,
+}
+
+/// A batch as it is sent.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The body.
     pub body: Bytes,
     /// Whether the body is compressed.
     pub zstd: bool,
 }
 
-/// Counters of the shipper: `taffrail_ship_…`.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    batches: IntCounterVec,
-    retries: IntCounterVec,
-    wire_bytes: IntCounter,
-    lines: IntCounter,
-    dropped_lines: IntCounterVec,
+/// A batch, or a part of one, with its request.
+#[derive(Debug)]
+struct Part {
+    batch: Batch,
+    request: Request,
 }
 
-impl Metrics {
-    /// Makes them known to a registry.
-    ///
-    /// # Errors
-    /// When the registry has metrics of these names already.
-    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let by = |name: &str, help: &str, label: &str| {
-            let vec = IntCounterVec::new(Opts::new(name, help), &[label])?;
-            registry.register(Box::new(vec.clone()))?;
-            Ok::<_, prometheus::Error>(vec)
-        };
-        let one = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        Ok(Self {
-            batches: by(
-                "taffrail_ship_batches_total",
-                "Batches sent, by what came of them.",
-                "outcome",
-            )?,
-            retries: by(
-                "taffrail_ship_retries_total",
-                "Attempts that failed and were repeated.",
-                "reason",
-            )?,
-            wire_bytes: one("taffrail_ship_wire_bytes_total", "Bytes of acknowledged requests.")?,
-            lines: one("taffrail_ship_lines_total", "Lines acknowledged.")?,
-            dropped_lines: by(
-                "taffrail_ship_dropped_lines_total",
-                "Lines left out for good.",
-                "reason",
-            )?,
-        })
-    }
+/// Where the batch that is being sent comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Reader,
+    /// The spool, where it has this number.
+    Spool(u64),
+}
+
+/// The batch that is being sent.
+#[derive(Debug)]
+struct Current {
+    origin: Origin,
+    /// What is left of it, the next part last.
+    parts: Vec<Part>,
+    /// Ends of the files in the parts that are dealt with.
+    ends: Vec<(FileNumber, u64)>,
+}
+
+/// What came of an attempt.
+enum Outcome {
+    Positions(Result<Vec<Position>, Failure>),
+    Sent(Result<Answer, Failure>),
+}
+
+type Attempt = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// What the loop waits for.
+enum Happened {
+    Tried(Outcome),
+    /// The pause after a failure is over.
+    Rested,
+    /// The collector has taken too long.
+    Overdue,
+    Handed(Option<Parcel>),
+    /// The process is to end.
+    Ending,
 }
 
 /// Sends batches.
-#[derive(Debug)]
 pub struct Shipper {
     client: Client,
     node: String,
     reader: SyncSender<Event>,
     metrics: Metrics,
+    tail_metrics: TailMetrics,
+    /// None: there is no spool.
+    spool: Option<Box<Spool>>,
     /// Batches of earlier epochs are void.
     epoch: u64,
     /// Conflicts since the last acknowledgement.
     conflicts: u32,
-}
-
-/// What came of one request, when it is not to be repeated.
-enum Answer {
-    Accepted,
-    Conflict(Vec<Position>),
-    /// The content is refused, with this status and text.
-    Refused(StatusCode, String),
-}
-
-/// Why a request is to be repeated.
-struct Failure {
-    reason: &'static str,
-    text: String,
-    wait: Option<Duration>,
-}
-
-#[derive(Deserialize)]
-struct PositionsAnswer {
-    positions: Vec<PositionAnswer>,
-}
-
-#[derive(Deserialize)]
-struct PositionAnswer {
-    source: String,
-    committed: u64,
-    #[serde(default)]
-    check: u64,
+    /// Whether the collector has told its positions.
+    connected: bool,
+    /// Whether the reader was told to begin without them.
+    blind: bool,
+    away: bool,
+    closed: bool,
+    ending: Option<Instant>,
+    current: Option<Current>,
+    /// What the reader has handed over and neither the collector nor the spool has.
+    held: VecDeque<Outgoing>,
+    /// Since when there is no answer although something is to be answered.
+    waiting_since: Option<Instant>,
+    /// Attempts that failed since the last answer.
+    failures: u32,
 }
 
 impl Shipper {
     /// A shipper that tells `reader` what comes of its batches.
     #[must_use]
-    pub fn new(client: Client, node: String, reader: SyncSender<Event>, metrics: Metrics) -> Self {
-        Self { client, node, reader, metrics, epoch: 0, conflicts: 0 }
-    }
-
-    /// Asks for the committed positions, then sends what comes until the channel is closed and
-    /// empty.
-    pub async fn run(mut self, mut batches: mpsc::Receiver<Outgoing>) {
-        let positions = self.positions().await;
-        self.tell(Event::Positions(positions));
-        while let Some(outgoing) = batches.recv().await {
-            if outgoing.epoch < self.epoch {
-                self.metrics.batches.with_label_values(&["void"]).inc();
-                continue;
-            }
-            self.send(outgoing).await;
+    pub fn new(
+        client: Client,
+        node: String,
+        reader: SyncSender<Event>,
+        metrics: (Metrics, TailMetrics),
+        spool: Option<Spool>,
+    ) -> Self {
+        Self {
+            client,
+            node,
+            reader,
+            metrics: metrics.0,
+            tail_metrics: metrics.1,
+            spool: spool.map(Box::new),
+            epoch: 0,
+            conflicts: 0,
+            connected: false,
+            blind: false,
+            away: false,
+            closed: false,
+            ending: None,
+            current: None,
+            held: VecDeque::new(),
+            waiting_since: None,
+            failures: 0,
         }
     }
 
-    /// What is committed of this node's files. Asks until there is an answer.
-    async fn positions(&self) -> Vec<Position> {
-        let prefix: String = format!("{}/", self.node).bytes().map(escape).collect();
-        let path = format!("{}?prefix={prefix}", wire::POSITIONS_PATH);
-        let mut attempt = 0;
+    /// Asks for the committed positions, then sends what comes, until the channel is closed and
+    /// everything is safe: in the store or in the spool.
+    pub async fn run(mut self, mut parcels: mpsc::Receiver<Parcel>, mut end: Shutdown) {
+        self.with_spool(Spool::open).await;
+        let mut attempt: Option<Attempt> = None;
+        let mut retry_at = Instant::now();
         loop {
-            let failure = match self.client.get(&path, &[]).await {
-                Ok(answer) if answer.status.is_success() => match parse_positions(&answer.body) {
-                    Some(positions) => return positions,
-                    None => Failure::new("answer", "the positions cannot be read"),
-                },
-                // A receiver of plain OTLP knows nothing of positions.
-                Ok(answer) if answer.status == StatusCode::NOT_FOUND => {
-                    tracing::warn!("the receiver keeps no positions: delivery is at least once");
-                    return Vec::new();
+            self.load().await;
+            if self.is_done() {
+                break;
+            }
+            if attempt.is_none() && retry_at <= Instant::now() {
+                attempt = self.attempt();
+            }
+            let rests = attempt.is_none() && (!self.connected || self.current.is_some());
+            let overdue = self.overdue();
+            let tried = async {
+                match &mut attempt {
+                    Some(attempt) => attempt.await,
+                    None => pending().await,
                 }
-                Ok(answer) => Failure::of(&answer),
-                Err(error) => Failure::new("connection", &error.to_string()),
             };
-            self.wait(&failure, attempt).await;
-            attempt += 1;
-        }
-    }
-
-    async fn send(&mut self, outgoing: Outgoing) {
-        let Outgoing { epoch, batch, body, zstd } = outgoing;
-        let mut parts = vec![(batch, body, zstd)];
-        // Told at once for all parts: the channel to the reader is short.
-        let mut ends = Vec::new();
-        while let Some((batch, body, zstd)) = parts.pop() {
-            let size = body.len() as u64;
-            match self.deliver(body, zstd, batch.lines() == 0).await {
-                Answer::Accepted => {
-                    self.conflicts = 0;
-                    self.metrics.batches.with_label_values(&["accepted"]).inc();
-                    self.metrics.wire_bytes.inc_by(size);
-                    self.metrics.lines.inc_by(batch.lines() as u64);
-                    ends.extend(batch.spans().iter().map(|s| (s.file, s.end)));
-                }
-                Answer::Conflict(positions) => {
-                    self.metrics.batches.with_label_values(&["conflict"]).inc();
-                    self.tell(Event::Acknowledged(ends));
-                    self.conflict(epoch, positions).await;
-                    return;
-                }
-                Answer::Refused(status, text) => {
-                    self.metrics.batches.with_label_values(&["refused"]).inc();
-                    self.divide(batch, status, &text, &mut parts);
-                }
-            }
-        }
-        self.tell(Event::Acknowledged(ends));
-    }
-
-    /// Sends one request until there is an answer that is final. A request without lines cannot be
-    /// refused for its content: then something else is wrong, and it is repeated.
-    async fn deliver(&self, body: Bytes, zstd: bool, hollow: bool) -> Answer {
-        let encoding = if zstd { "zstd" } else { "identity" };
-        let headers = [("content-type", "application/x-protobuf"), ("content-encoding", encoding)];
-        let mut attempt = 0;
-        loop {
-            let failure = match self.client.post(LOGS_PATH, &headers, body.clone()).await {
-                Ok(answer) => match judge(&answer) {
-                    Ok(Answer::Refused(_, text)) if hollow => Failure::new("refused", &text),
-                    Ok(answer) => return answer,
-                    Err(failure) => failure,
-                },
-                Err(error) => Failure::new("connection", &error.to_string()),
+            let happened = tokio::select! {
+                outcome = tried => Happened::Tried(outcome),
+                () = sleep_until(retry_at), if rests => Happened::Rested,
+                () = sleep_until(overdue.unwrap_or(retry_at)), if overdue.is_some() => Happened::Overdue,
+                parcel = parcels.recv(), if !self.closed => Happened::Handed(parcel),
+                () = end.wait(), if self.ending.is_none() => Happened::Ending,
             };
-            self.wait(&failure, attempt).await;
-            attempt += 1;
-        }
-    }
-
-    async fn conflict(&mut self, epoch: u64, positions: Vec<Position>) {
-        let first = positions.first().map(|p| p.source.clone()).unwrap_or_default();
-        tracing::info!(files = positions.len(), first, "collector is elsewhere, going there");
-        self.epoch = epoch + 1;
-        self.tell(Event::Conflict(positions));
-        // Once is normal after a crash; again and again means that both sides disagree.
-        if self.conflicts > 0 {
-            tokio::time::sleep(pause(self.conflicts)).await;
-        }
-        self.conflicts = self.conflicts.saturating_add(1);
-    }
-
-    /// Halves a refused batch, or leaves the guilty lines out when it cannot be halved.
-    fn divide(
-        &self,
-        batch: Batch,
-        status: StatusCode,
-        text: &str,
-        parts: &mut Vec<(Batch, Bytes, bool)>,
-    ) {
-        match batch.split() {
-            Ok((first, second)) => {
-                for part in [second, first] {
-                    let body = part.encode().into();
-                    parts.push((part, body, false));
+            match happened {
+                Happened::Tried(outcome) => {
+                    attempt = None;
+                    retry_at = Instant::now() + self.settle(outcome).await;
                 }
-            }
-            Err(batch) => {
-                let span = batch.spans().first();
-                let path = span.map(|s| s.path.to_string()).unwrap_or_default();
-                let range = span.map(|s| s.begin..s.end);
-                let lines = batch.lines();
-                tracing::warn!(%status, text, path, ?range, lines, "lines are refused and left out");
-                let reason =
-                    if status == StatusCode::PAYLOAD_TOO_LARGE { "too_large" } else { "refused" };
-                self.metrics.dropped_lines.with_label_values(&[reason]).inc_by(lines as u64);
-                let hollow = batch.hollow();
-                let body = hollow.encode().into();
-                parts.push((hollow, body, false));
+                Happened::Rested => {}
+                Happened::Overdue => self.go_away().await,
+                Happened::Handed(Some(parcel)) => self.take(parcel).await,
+                Happened::Handed(None) => self.closed = true,
+                Happened::Ending => self.begin_to_end().await,
             }
         }
+        // Closing its files takes a sync.
+        let spool = self.spool.take();
+        let _closed = tokio::task::spawn_blocking(move || drop(spool)).await;
     }
 
-    async fn wait(&self, failure: &Failure, attempt: u32) {
-        self.metrics.retries.with_label_values(&[failure.reason]).inc();
-        let wait = failure.wait.unwrap_or_else(|| pause(attempt));
-        // Each failure once at first, then ever more rarely.
-        if attempt.is_power_of_two() || attempt == 0 {
-            let (reason, text) = (failure.reason, &failure.text);
-            tracing::warn!(
-                reason,
-                text,
-                attempt,
-                ?wait,
-                "collector does not take it, trying again"
-            );
-        }
-        tokio::time::sleep(wait).await;
+    /// Nothing more comes, and all that came is safe.
+    fn is_done(&self) -> bool {
+        let under_way = self.current.as_ref().is_some_and(|c| c.origin == Origin::Reader);
+        self.closed && self.held.is_empty() && !under_way
+    }
+
+    /// The next thing to try, if there is one.
+    fn attempt(&mut self) -> Option<Attempt> {
+        let attempt: Attempt = if !self.connected {
+            Box::pin(deliver::ask(self.client.clone(), self.node.clone()))
+        } else {
+            let part = self.current.as_ref()?.parts.last()?;
+            let hollow = part.batch.lines() == 0;
+            Box::pin(deliver::post(self.client.clone(), part.request.clone(), hollow))
+        };
+        self.waiting_since.get_or_insert_with(Instant::now);
+        Some(attempt)
+    }
+
+    /// When the collector counts as away if it has not answered.
+    fn overdue(&self) -> Option<Instant> {
+        let spool = self.spool.as_ref().filter(|_| !self.away)?;
+        let limit = self.waiting_since? + spool.config().after;
+        Some(self.ending.map_or(limit, |ending| limit.min(ending + END_PATIENCE)))
+    }
+
+    /// Does something with the spool, where the disk may block.
+    async fn with_spool<T: Default + Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Spool) -> T + Send + 'static,
+    ) -> T {
+        let Some(mut spool) = self.spool.take() else { return T::default() };
+        let worked = tokio::task::spawn_blocking(move || {
+            let done = work(&mut spool);
+            (spool, done)
+        });
+        // It fails when the process is ending without us: then nobody asks any more.
+        let Ok((spool, done)) = worked.await else { return T::default() };
+        self.spool = Some(spool);
+        done
     }
 
     /// The channel has room for all answers that can be under way; an error means that the reader
@@ -303,72 +283,22 @@ impl Shipper {
     }
 }
 
-impl Failure {
-    fn new(reason: &'static str, text: &str) -> Self {
-        Self { reason, text: shorten(text), wait: None }
+impl Part {
+    /// Makes the request of a batch. A part that is small, or is sent once, is not worth compressing.
+    fn plain(batch: Batch) -> Self {
+        let request = Request { body: batch.encode().into(), zstd: false };
+        Self { batch, request }
     }
 
-    fn of(answer: &Response) -> Self {
-        let reason = match answer.status {
-            StatusCode::TOO_MANY_REQUESTS => "busy",
-            s if s.is_server_error() => "server",
-            _ => "status",
+    /// Likewise, compressed. Takes its time.
+    fn packed(batch: Batch) -> Self {
+        let plain = batch.encode();
+        let request = match zstd::bulk::compress(&plain, 1) {
+            Ok(packed) => Request { body: packed.into(), zstd: true },
+            // It fails without memory only; then the batch goes as it is.
+            Err(_) => Request { body: plain.into(), zstd: false },
         };
-        let wait = answer.header("retry-after").and_then(|v| v.trim().parse().ok());
-        let wait = wait.map(|s| Duration::from_secs(s).clamp(PAUSE_MIN, RETRY_AFTER_MAX));
-        let said = refusal::text(answer, REASON_CHARS_MAX);
-        Self { reason, text: shorten(&format!("{} {said}", answer.status)), wait }
-    }
-}
-
-fn judge(answer: &Response) -> Result<Answer, Failure> {
-    match answer.status {
-        s if s.is_success() => Ok(Answer::Accepted),
-        StatusCode::CONFLICT => parse_positions(&answer.body)
-            .map(Answer::Conflict)
-            .ok_or_else(|| Failure::new("answer", "the positions of a conflict cannot be read")),
-        StatusCode::BAD_REQUEST
-        | StatusCode::PAYLOAD_TOO_LARGE
-        | StatusCode::UNPROCESSABLE_ENTITY => {
-            Ok(Answer::Refused(answer.status, refusal::text(answer, REASON_CHARS_MAX)))
-        }
-        _ => Err(Failure::of(answer)),
-    }
-}
-
-fn parse_positions(body: &[u8]) -> Option<Vec<Position>> {
-    let answer: PositionsAnswer = serde_json::from_slice(body).ok()?;
-    // Should a source come twice, the farther position is the later one.
-    let mut by_source: HashMap<String, Position> = HashMap::new();
-    for PositionAnswer { source, committed, check } in answer.positions {
-        let position = Position { source: source.clone(), committed, check };
-        let known = by_source.entry(source).or_insert_with(|| position.clone());
-        if known.committed < committed {
-            *known = position;
-        }
-    }
-    Some(by_source.into_values().collect())
-}
-
-/// The pause after the attempt of that number: doubling, and a random part so that the agents of a
-/// cluster do not come back all at once.
-fn pause(attempt: u32) -> Duration {
-    let whole = PAUSE_MIN.saturating_mul(1 << attempt.min(12)).min(PAUSE_MAX);
-    let random = xxhash_rust::xxh3::xxh3_64(&clock::unix_nanos().to_le_bytes());
-    whole.mul_f64(0.5 + (random % 1024) as f64 / 2048.0)
-}
-
-fn shorten(text: &str) -> String {
-    text.chars().take(REASON_CHARS_MAX).collect()
-}
-
-/// A byte in a query string.
-fn escape(byte: u8) -> String {
-    match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
+        Self { batch, request }
     }
 }
 

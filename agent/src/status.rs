@@ -12,11 +12,13 @@ use axum::routing::get;
 use prometheus::Registry;
 use serde::Serialize;
 use taffrail_kit::telemetry::metrics;
+use taffrail_model::time::format_rfc3339;
 
 use crate::enrich::Place;
 use crate::pods::volumes::Problems;
 use crate::pods::{Origin, Pods};
-use crate::scrape::{Overview, TargetStatus};
+use crate::scrape::TargetStatus;
+use crate::spool::{Overview, View};
 use crate::tail::{FileStatus, StatusHandle};
 
 /// Where the answers come from.
@@ -33,8 +35,10 @@ pub struct Sources {
     pub volumes: Problems,
     /// The files that are read.
     pub files: StatusHandle,
+    /// What is kept while the collector is away.
+    pub spool: View,
     /// What is scraped.
-    pub scraped: Overview,
+    pub scraped: crate::scrape::Overview,
 }
 
 #[derive(Serialize)]
@@ -44,6 +48,7 @@ struct Status {
     collector: String,
     pods: PodsStatus,
     files: Vec<File>,
+    spool: SpoolStatus,
     volume_problems: BTreeMap<String, String>,
     targets: Vec<TargetStatus>,
     target_problems: BTreeMap<String, String>,
@@ -65,6 +70,23 @@ impl From<FileStatus> for File {
         let FileStatus { path, source, open, position, committed, lag, error } = file;
         let path = path.to_string_lossy().into_owned();
         Self { path, source, open, position, committed, lag, error }
+    }
+}
+
+#[derive(Serialize)]
+struct SpoolStatus {
+    away: bool,
+    frames: u64,
+    bytes: u64,
+    bytes_max: u64,
+    oldest: Option<String>,
+    problem: Option<String>,
+}
+
+impl From<Overview> for SpoolStatus {
+    fn from(spool: Overview) -> Self {
+        let Overview { away, frames, bytes, bytes_max, oldest, problem } = spool;
+        Self { away, frames, bytes, bytes_max, oldest: oldest.map(format_rfc3339), problem }
     }
 }
 
@@ -114,6 +136,7 @@ async fn status(State(sources): State<Arc<Sources>>) -> Json<Status> {
         collector: sources.collector.clone(),
         pods: PodsStatus { origin, synced, count, problem },
         files: sources.files.status().await.into_iter().map(File::from).collect(),
+        spool: sources.spool.now().into(),
         volume_problems: sources.volumes.now(),
         targets: sources.scraped.targets(),
         target_problems: sources.scraped.problems(),

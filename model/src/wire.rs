@@ -15,6 +15,8 @@
 //!   nothing of the batch is stored and the answer is 409 with a [`CONFLICT_CONTENT_TYPE`] body:
 //!   `{"positions":[{"source":"…","committed":123,"check":456}]}` for each range in conflict.
 //!   Ranges that are wholly committed already are skipped, and the answer is 200.
+//! - Bytes of a file that are lost for good are part of a range too: a line with [`META_GAP_BYTES`]
+//!   stands for them. So a range never has a hole, and a loss is committed once, as a line is.
 //! - `GET /api/v1/agent/positions?prefix=P` answers the same shape for all sources whose identity
 //!   begins with `P`; agents begin their identities with `<node>/`.
 //! - A scraped metric is an OTLP gauge whose name is the series' name as scraped; its declared type
@@ -47,3 +49,9 @@ pub const META_CUT: &str = "taffrail_cut";
 pub const META_PARTIAL: &str = "taffrail_partial";
 /// Line metadata: the line was not in the format of its file and is kept as it was.
 pub const META_RAW: &str = "taffrail_raw";
+/// Line metadata: the line stands for bytes of its file that are lost; the value is how many.
+pub const META_GAP_BYTES: &str = "taffrail_gap_bytes";
+/// Line metadata of such a line: the path of the file.
+pub const META_GAP_PATH: &str = "taffrail_gap_path";
+/// Line metadata of such a line: why they are lost.
+pub const META_GAP_REASON: &str = "taffrail_gap_reason";

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use taffrail_model::{Labels, Nanos, limits, wire};
 
-use super::{Batch, Span, proto};
+use super::{Batch, Loss, Span, gap, proto};
 use crate::tail::join::{Marks, Record, Sink};
 use crate::tail::{FileNumber, LogStream, level};
 
@@ -72,6 +72,12 @@ impl Builder {
         }
     }
 
+    /// The labels of a file's streams, by [`LogStream`].
+    #[must_use]
+    pub fn labels(&self, file: FileNumber) -> Option<&[Labels; 3]> {
+        self.files.get(&file).map(|f| &f.labels)
+    }
+
     /// Forgets a file of which nothing more will come.
     pub fn forget(&mut self, file: FileNumber) {
         self.files.remove(&file);
@@ -92,6 +98,20 @@ impl Builder {
     #[must_use]
     pub fn serial(&self) -> u64 {
         self.serial
+    }
+
+    /// Puts in a record of what is lost of a file from where it stands up to `end`.
+    pub fn gap(&mut self, file: FileNumber, stream: LogStream, end: u64, loss: Loss) {
+        let Some(meta) = self.files.get(&file) else { return };
+        let (path, bytes) = (meta.path.clone(), end.saturating_sub(meta.released));
+        let Some(section) = self.section(file, stream) else { return };
+        let encoded = &mut self.batch.sections[section as usize].encoded;
+        let before = encoded.len();
+        gap::encode(encoded, &path, bytes, loss, self.observed);
+        let len = encoded.len() - before;
+        self.batch.records.push((section, len as u32));
+        self.batch.bytes += len;
+        self.cut(&[(file, end)]);
     }
 
     /// What was taken in so far.

@@ -214,3 +214,122 @@ proptest! {
         prop_assert_eq!(last.check, 9);
     }
 }
+
+fn position(source: &str, committed: u64) -> taffrail_model::record::Position {
+    taffrail_model::record::Position { source: source.into(), committed, check: 0 }
+}
+
+#[test]
+fn what_is_missing_before_a_batch_is_told_in_a_record() {
+    let mut builder = builder();
+    builder.rewind(|_| Some(100));
+    record(&mut builder, A, LogStream::Stdout, b"x", Marks::default());
+    builder.cut(&[(A, 110)]);
+    record(&mut builder, B, LogStream::Stdout, b"y", Marks::default());
+    builder.cut(&[(B, 110)]);
+    let rest = builder.finish(|_, _| 3).unwrap().after(&[position("node/a", 40)], 9);
+    assert_eq!(rest.lost, 60);
+    let batch = rest.batch.unwrap();
+    let gap = "taffrail: 60 bytes of a.log are lost (neither the collector nor the spool has them)";
+    let expected = [
+        ("node/a".into(), 40, 110, vec![gap.to_owned(), "x".to_owned()]),
+        ("node/b".into(), 100, 110, vec!["y".to_owned()]),
+    ];
+    assert_eq!(rows(&batch), expected);
+    let line = decode(&batch).resource_logs[0].scope_logs[0].log_records[0].clone();
+    assert_eq!(line.severity_number, 13);
+    let meta: Vec<(&str, String)> =
+        line.attributes.iter().map(|a| (a.key.as_str(), text(a.value.as_ref()))).collect();
+    let expected = [
+        (wire::META_GAP_BYTES, "60"),
+        (wire::META_GAP_PATH, "/a.log"),
+        (wire::META_GAP_REASON, "spool"),
+    ];
+    assert_eq!(meta, expected.map(|(k, v)| (k, v.to_owned())));
+    let (first, second) = batch.split().unwrap();
+    assert_eq!((first.lines(), second.lines()), (2, 1));
+}
+
+#[test]
+fn a_gap_of_the_reader_covers_its_range() {
+    let mut builder = builder();
+    builder.gap(B, LogStream::Stdout, 50, Loss::Removed);
+    let text = "taffrail: 50 bytes of b.log are lost (removed before it was read)";
+    let batch = builder.finish(|_, _| 0).unwrap();
+    assert_eq!(rows(&batch), [("node/b".into(), 0, 50, vec![text.into()])]);
+}
+
+proptest! {
+    /// A batch survives its bytes, whatever was in it; other bytes are an error or a batch.
+    #[test]
+    fn batch_round_trip(
+        groups in proptest::collection::vec(proptest::collection::vec(
+            (any::<bool>(), any::<bool>(), "\\PC{0,6}"), 0..4), 1..12),
+        garbage: Vec<u8>, at in any::<prop::sample::Index>(), flip: u8,
+    ) {
+        let whole = filled(&groups);
+        let (ranges, content) = (whole.encode_ranges(), whole.encode_content());
+        let back = Batch::decode(&ranges, &content).unwrap();
+        prop_assert_eq!(back.encode(), whole.encode());
+        prop_assert_eq!((back.lines(), back.bytes()), (whole.lines(), whole.bytes()));
+        prop_assert_eq!(back.groups.clone(), whole.groups);
+        let parts = |batch: Batch| batch.split().map(|(a, b)| (rows(&a), rows(&b))).ok();
+        prop_assert_eq!(parts(back), parts(filled(&groups)));
+        let _any = Batch::decode(&garbage, &content).is_ok();
+        let _any = Batch::decode(&ranges, &garbage).is_ok();
+        let mut changed = content.clone();
+        let at = at.index(changed.len());
+        changed[at] ^= flip;
+        if let Ok(batch) = Batch::decode(&ranges, &changed) {
+            batch.encode();
+            let _any = batch.split().is_ok();
+        }
+    }
+
+    /// What is left behind any committed positions is what lies behind them, as a filter of the
+    /// lines by their groups would give it.
+    #[test]
+    fn the_rest_is_what_is_not_committed(
+        groups in proptest::collection::vec(proptest::collection::vec(
+            (any::<bool>(), any::<bool>(), "\\PC{0,6}"), 0..4), 1..12),
+        done in 0_usize..13,
+    ) {
+        let done = done.min(groups.len());
+        let both = |g: &Vec<Line>| g.iter().any(|l| l.0);
+        let a = done as u64 * 10;
+        let b = groups.iter().take(done).rposition(both).map_or(0, |at| (at as u64 + 1) * 10);
+        let rest = filled(&groups).after(&[position("node/a", a), position("node/b", b)], 1);
+        prop_assert_eq!(rest.lost, 0);
+        let mut left: Vec<String> =
+            groups[done..].iter().flatten().map(|l| l.2.clone()).collect();
+        let Some(batch) = rest.batch else {
+            prop_assert_eq!(done, groups.len());
+            return Ok(());
+        };
+        let rows = rows(&batch);
+        for (source, begin, _, _) in &rows {
+            prop_assert_eq!(*begin, if source == "node/a" { a } else { b });
+        }
+        let mut found: Vec<String> = rows.into_iter().flat_map(|r| r.3).collect();
+        left.sort_unstable();
+        found.sort_unstable();
+        prop_assert_eq!(found, left);
+    }
+}
+
+/// A batch of these groups, each of ten bytes of A, and up to there of B if a line is of it.
+fn filled(groups: &[Vec<Line>]) -> Batch {
+    let mut builder = builder();
+    let mut end = 0;
+    for group in groups {
+        for (b, err, text) in group {
+            let stream = if *err { LogStream::Stderr } else { LogStream::Stdout };
+            record(&mut builder, if *b { B } else { A }, stream, text.as_bytes(), Marks::default());
+        }
+        end += 10;
+        let moves: &[_] =
+            if group.iter().any(|g| g.0) { &[(A, end), (B, end)] } else { &[(A, end)] };
+        builder.cut(moves);
+    }
+    builder.finish(|_, _| 9).unwrap()
+}

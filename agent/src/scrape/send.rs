@@ -111,6 +111,16 @@ impl Queue {
         }
     }
 
+    /// Waits, unless the queue is closed: whether it is.
+    async fn closed_within(&self, wait: Duration) -> bool {
+        let closed = async {
+            while !self.state().closed {
+                self.0.changed.notified().await;
+            }
+        };
+        tokio::time::timeout(wait, closed).await.is_ok()
+    }
+
     fn take(&self) -> Vec<Bytes> {
         let mut state = self.state();
         let (mut batch, mut size) = (Vec::new(), 0);
@@ -156,12 +166,15 @@ impl Sender {
     /// Sends until the queue is closed and empty. Whoever cannot wait for that drops the future.
     pub async fn run(mut self) {
         while let Some(batch) = self.queue.batch().await {
-            self.deliver(batch).await;
+            if !self.deliver(batch).await {
+                return;
+            }
             self.queue.state().under_way = 0;
         }
     }
 
-    async fn deliver(&mut self, batch: Vec<Bytes>) {
+    /// `false` when it is given up at the end of the process.
+    async fn deliver(&mut self, batch: Vec<Bytes>) -> bool {
         let mut waiting = VecDeque::from([batch]);
         let mut backoff = BACKOFF_MIN;
         while let Some(batch) = waiting.front() {
@@ -189,11 +202,16 @@ impl Sender {
                     if !std::mem::replace(&mut self.failing, true) {
                         tracing::warn!(reason, "metrics cannot be delivered, trying again");
                     }
-                    tokio::time::sleep(asked.unwrap_or_else(|| jittered(backoff))).await;
+                    if self.queue.closed_within(asked.unwrap_or_else(|| jittered(backoff))).await {
+                        // The process ends: its samples are old before anybody takes them.
+                        self.queue.state().under_way = waiting.iter().map(Vec::len).sum();
+                        return false;
+                    }
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                 }
             }
         }
+        true
     }
 
     fn count(&self, outcome: &str) {

@@ -2,7 +2,7 @@
 //! as it is told.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -67,6 +67,8 @@ struct Shared {
     poison: Mutex<Option<String>>,
     /// Batches of more lines than this are refused with 413.
     lines_max: Mutex<usize>,
+    /// Everything is answered with 503.
+    down: AtomicBool,
     changed: watch::Sender<u64>,
     /// Counts the fences; requests of before are not kept.
     fences: AtomicU64,
@@ -85,6 +87,7 @@ impl Fake {
             faults: Mutex::new(Box::new(|_| Fault::None)),
             poison: Mutex::default(),
             lines_max: Mutex::new(usize::MAX),
+            down: AtomicBool::new(false),
             changed: watch::Sender::new(0),
             fences: AtomicU64::new(0),
         });
@@ -107,6 +110,13 @@ impl Fake {
 
     pub(crate) fn faults(&self, faults: impl FnMut(usize) -> Fault + Send + 'static) {
         *self.shared.faults.lock().unwrap() = Box::new(faults);
+    }
+
+    /// From now on nothing is kept and nothing told, or everything again.
+    pub(crate) fn set_down(&self, down: bool) {
+        // Under the lock: afterwards no request of before is kept any more.
+        let _kept = self.shared.kept.lock().unwrap();
+        self.shared.down.store(down, Ordering::SeqCst);
     }
 
     pub(crate) fn poison(&self, text: &str) {
@@ -150,6 +160,9 @@ async fn positions(
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
     let kept = shared.kept.lock().unwrap();
+    if shared.down.load(Ordering::SeqCst) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     let found: Vec<_> = kept
         .positions
         .iter()
@@ -208,6 +221,9 @@ fn int(attributes: &[KeyValue], name: &str) -> Option<u64> {
 
 fn commit(shared: &Shared, fence: u64, request: &ExportLogsServiceRequest) -> Response {
     let mut kept = shared.kept.lock().unwrap();
+    if shared.down.load(Ordering::SeqCst) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     if shared.fences.load(Ordering::SeqCst) != fence {
         return StatusCode::GONE.into_response();
     }

@@ -1,9 +1,12 @@
+use super::answer::{escape, pause};
 use super::fake::{Fake, Fault};
 use super::*;
 use crate::batch::{Builder, FileMeta};
 use crate::tail::join::{Marks, Record, Sink};
 use crate::tail::{FileNumber, LogStream};
+use prometheus::Registry;
 use std::sync::mpsc::{Receiver, sync_channel};
+use taffrail_kit::shutdown;
 use taffrail_model::Labels;
 
 const FILE: FileNumber = FileNumber(1);
@@ -30,20 +33,22 @@ fn batch(builder: &mut Builder, epoch: u64, lines: &[&str]) -> Outgoing {
     }
     let batch = builder.finish(|_, end| end).unwrap();
     let body = zstd::bulk::compress(&batch.encode(), 1).unwrap().into();
-    Outgoing { epoch, batch, body, zstd: true }
+    Outgoing { epoch, batch, request: Some(Request { body, zstd: true }) }
 }
 
 /// Runs a shipper over batches to its end. Gives what the reader was told.
 async fn ship(fake: &Fake, batches: Vec<Outgoing>) -> (Receiver<Event>, Registry) {
     let (sender, receiver) = mpsc::channel(10);
     for batch in batches {
-        sender.try_send(batch).unwrap();
+        sender.try_send(Parcel::Batch(batch)).unwrap();
     }
     drop(sender);
     let (events, told) = sync_channel(64);
     let registry = Registry::new();
-    let metrics = Metrics::register(&registry).unwrap();
-    Shipper::new(fake.client(), "n".into(), events, metrics).run(receiver).await;
+    let metrics =
+        (Metrics::register(&registry).unwrap(), TailMetrics::register(&registry).unwrap());
+    let (_trigger, end) = shutdown::channel();
+    Shipper::new(fake.client(), "n".into(), events, metrics, None).run(receiver, end).await;
     (told, registry)
 }
 
@@ -51,7 +56,10 @@ fn told(events: &Receiver<Event>) -> Vec<String> {
     events
         .try_iter()
         .map(|e| match e {
-            Event::Positions(p) => format!("positions {}", p.len()),
+            Event::Positions { known, firm, .. } => {
+                format!("{}positions {}", if firm { "" } else { "blind " }, known.len())
+            }
+            Event::Away(away) => format!("away {away}"),
             Event::Acknowledged(ends) => format!("ack {:?}", ends.iter().map(|e| e.1).max()),
             Event::Conflict(p) => format!("conflict {}", p[0].committed),
             other => panic!("{other:?}"),

@@ -13,6 +13,8 @@
 //!
 //! Runs on the reader's thread; the clock is handed in.
 
+mod end;
+mod gap;
 mod label;
 mod marker;
 
@@ -30,22 +32,16 @@ use super::{Config, FileKind, FileNumber, Labeler};
 use crate::batch::Builder;
 use crate::discover::Place;
 
+pub use gap::Gap;
 use label::label;
 pub use marker::Marker;
 
 /// What one chain reads before the next has its turn, in bytes.
 pub const TURN_BYTES: usize = 256 << 10;
-/// How long a file without its old name, but still with another, is read on.
-const RENAMED_QUIET: Duration = Duration::from_secs(300);
-/// How long an open line waits for its end when its file is silent: longer than a slow writer
-/// pauses, and short enough that the last words of a container that has died are seen.
-const OPEN_QUIET: Duration = Duration::from_secs(8);
 /// What may wait behind an open line of the other output, in bytes.
 const HOLD_BYTES: usize = 1 << 20;
 /// How long it may wait.
 const HOLD_NANOS: Nanos = 30_000_000_000;
-/// How old the last write to a rotated file must be for it to be taken as finished at first sight.
-const OLD_NANOS: Nanos = 5_000_000_000;
 /// What a physical line may have in front of its text.
 const HEADER_BYTES: usize = 256;
 
@@ -63,10 +59,25 @@ pub struct Turn<'a> {
     pub metrics: &'a Metrics,
     /// The next file number.
     pub next_number: &'a mut u32,
+    /// Which files are read.
+    pub reach: Reach,
+    /// Whether the process ends: no file is waited for.
+    pub hasty: bool,
     /// Now, for waiting.
     pub now: Instant,
     /// Now, for records.
     pub today: Nanos,
+}
+
+/// Which files are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Those that only we still hold.
+    Gone,
+    /// And those that will go: rotated, or of a container that was started again.
+    Vanishing,
+    /// All.
+    Everything,
 }
 
 /// What came of a turn.
@@ -103,6 +114,8 @@ pub struct Chain {
     pub pause: Duration,
     joiner: Joiner,
     last_data: Option<Instant>,
+    /// What is lost and has no record yet.
+    gaps: Vec<Gap>,
 }
 
 enum Step {
@@ -151,6 +164,7 @@ impl Chain {
             pause: config.poll_min,
             joiner: Joiner::new(bounds),
             last_data: None,
+            gaps: Vec::new(),
         }
     }
 
@@ -173,6 +187,9 @@ impl Chain {
 
     /// Reads up to [`TURN_BYTES`] of what is new.
     pub fn turn(&mut self, turn: &mut Turn<'_>) -> Progress {
+        for gap in self.gaps.drain(..) {
+            gap.put(turn);
+        }
         if !self.whole {
             return Progress::default();
         }
@@ -227,7 +244,8 @@ impl Chain {
                     let reason = error.to_string();
                     let path = file.path.display();
                     tracing::warn!(%path, target, reason, "cannot go back in file");
-                    turn.metrics.lost(file.position().saturating_sub(target));
+                    self.gaps.extend(Gap::behind(file, target, turn));
+                    let file = &self.files[at];
                     if file.is_open() && !file.is_packed() {
                         self.begin_anew(at, turn);
                     }
@@ -247,10 +265,17 @@ impl Chain {
             self.linger(at, turn);
             return Step::Next;
         }
+        if !self.is_within(at, turn.reach) {
+            return Step::Stop;
+        }
+        let file = &mut self.files[at];
         if file.labelled.is_none() && !label(file, turn) {
             return Step::Stop;
         }
         while *bytes < TURN_BYTES {
+            if !self.is_within(at, turn.reach) {
+                return Step::Stop;
+            }
             let file = &mut self.files[at];
             match file.read(turn.buffer) {
                 Ok(Read::Data(range)) => {
@@ -270,6 +295,37 @@ impl Chain {
             }
         }
         Step::More
+    }
+
+    /// Whether a file is one of those that are read. A line that is open is read on until it is
+    /// whole, wherever that leads: else its begin would vanish.
+    fn is_within(&self, at: usize, reach: Reach) -> bool {
+        let file = &self.files[at];
+        let gone = self.gone || !file.listed;
+        match reach {
+            Reach::Everything => true,
+            Reach::Gone => gone || self.joiner.is_open(),
+            Reach::Vanishing => {
+                let rotated = file.place.rotated.is_some() || at + 1 < self.files.len();
+                gone || rotated || self.joiner.is_open()
+            }
+        }
+    }
+
+    /// The open lines of files that nobody will find again, as they are.
+    pub fn last_words(&mut self, turn: &mut Turn<'_>) {
+        let Self { joiner, files, gone, .. } = self;
+        let mut open = false;
+        for file in files.iter_mut().filter(|f| f.is_open() && (*gone || !f.listed)) {
+            let (number, format) = (file.number, format(&file.kind));
+            if file.labelled.is_some() {
+                file.lines.finish(|l| joiner.push(number, format, l, turn.today, turn.builder));
+            }
+            open |= turn.builder.released(number).is_some_and(|r| r < file.lines.resume());
+        }
+        if open {
+            joiner.give_up(turn.builder);
+        }
     }
 
     fn take(&mut self, at: usize, range: std::ops::Range<usize>, turn: &mut Turn<'_>) {
@@ -297,86 +353,14 @@ impl Chain {
         // A damaged compressed file stays damaged; a plain one may be readable later.
         if file.is_packed() {
             self.pass(at, turn);
+            // Of a torn one nobody knows how long it was.
+            if error.kind() != std::io::ErrorKind::UnexpectedEof {
+                self.joiner.give_up(turn.builder);
+                gap::of_damaged(&self.files[at], turn);
+            }
             return Step::Next;
         }
         Step::Stop
-    }
-
-    /// Decides at the end of a file whether it is time for the next one.
-    fn at_end(&mut self, at: usize, turn: &mut Turn<'_>) -> Step {
-        let last = at + 1 == self.files.len();
-        let file = &mut self.files[at];
-        if last && file.listed && !file.is_packed() {
-            return Step::Stop;
-        }
-        let since = *file.quiet_since.get_or_insert(turn.now);
-        let look = file.look().ok();
-        let old = look.is_none_or(|l| turn.today.saturating_sub(l.modified) > OLD_NANOS);
-        let wait = match look {
-            _ if file.is_packed() => Duration::ZERO,
-            _ if !last && old => Duration::ZERO,
-            // The folder of a volume that has gone must not be kept busy.
-            Some(look) if last && look.links > 0 && !self.gone => RENAMED_QUIET,
-            _ => turn.config.settle,
-        };
-        if turn.now.saturating_duration_since(since) < wait {
-            return Step::Stop;
-        }
-        self.pass(at, turn);
-        Step::Next
-    }
-
-    /// Leaves a file for the next one.
-    fn pass(&mut self, at: usize, turn: &mut Turn<'_>) {
-        let next_start = self.files.get(at + 1).map(|f| f.place.restart);
-        let Self { joiner, files, .. } = self;
-        let file = &mut files[at];
-        let (number, format) = (file.number, format(&file.kind));
-        file.lines.finish(|line| joiner.push(number, format, line, turn.today, turn.builder));
-        if next_start != Some(file.place.restart) {
-            joiner.give_up(turn.builder);
-        }
-        file.passed_at = Some(turn.now);
-    }
-
-    /// Looks once more at a file that was left, and closes it when it is done with.
-    fn linger(&mut self, at: usize, turn: &mut Turn<'_>) {
-        if self.joiner.is_open() {
-            // What is late must not overtake the open line that may have begun in this file.
-            return;
-        }
-        let file = &mut self.files[at];
-        match file.read(turn.buffer) {
-            Ok(Read::Data(range)) => {
-                let mut joiner = Joiner::new(self.joiner.bounds());
-                let (number, format) = (file.number, format(&file.kind));
-                let bytes = &turn.buffer[range];
-                file.lines.push(bytes, |line| {
-                    joiner.push(number, format, line, turn.today, turn.builder);
-                });
-                joiner.give_up(turn.builder);
-                file.remember(bytes);
-                file.passed_at = Some(turn.now);
-            }
-            Ok(Read::End) | Err(_) => {
-                let silent = file
-                    .passed_at
-                    .map_or(Duration::ZERO, |p| turn.now.saturating_duration_since(p));
-                let hasty = file.is_packed() || self.gone;
-                let patience = if hasty { Duration::ZERO } else { turn.config.linger };
-                if silent < patience {
-                    return;
-                }
-                let (joiner, number, format) = (&mut self.joiner, file.number, format(&file.kind));
-                file.lines
-                    .finish(|line| joiner.push(number, format, line, turn.today, turn.builder));
-                joiner.give_up(turn.builder);
-                if file.committed >= file.lines.resume() {
-                    file.close();
-                }
-            }
-            Ok(Read::Replaced) => file.close(),
-        }
     }
 
     /// The same file with new content.
@@ -392,17 +376,6 @@ impl Chain {
         let version = Version::Generation(file.generation + 1);
         let source = identity::source(&turn.config.node, file.id, family(&file.kind), version);
         file.begin_anew(turn.number(), source.into(), physical_line_max(turn.config));
-    }
-
-    fn let_go_of_open_lines(&mut self, turn: &mut Turn<'_>) {
-        if !self.joiner.is_open() {
-            return;
-        }
-        self.joiner.expire(turn.today, turn.builder);
-        let last = self.last_data;
-        if last.is_none_or(|l| turn.now.saturating_duration_since(l) > OPEN_QUIET) {
-            self.joiner.give_up(turn.builder);
-        }
     }
 }
 

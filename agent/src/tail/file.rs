@@ -9,14 +9,13 @@
 //! - Bytes are given out in order, each once, until [`TailFile::rewind`].
 //! - A file that is open stays readable to its end, whatever becomes of its name.
 
+mod disk;
+
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-
-use rustix::fs::{Mode, OFlags, ResolveFlags, SeekFrom};
 
 use super::identity::{self, CHECK_BYTES, FileId, Look, Version};
 use super::lines::Lines;
@@ -24,6 +23,9 @@ use super::packed::{self, Unpacked};
 use super::positions::Known;
 use super::{FileKind, FileNumber};
 use crate::discover::{Found, Place};
+
+use disk::{append_tail, hole, read_at};
+pub use disk::{bytes_before, open};
 
 /// What one read gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -339,184 +341,5 @@ pub struct Head {
     pub found: Found,
 }
 
-/// Opens a file to be tailed, without blocking on what is no file. With `beneath` no link is
-/// followed and the folder is not left.
-///
-/// # Errors
-/// What the system says.
-pub fn open(path: &Path, beneath: Option<&Path>) -> io::Result<File> {
-    let Some(root) = beneath else {
-        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-        return File::options().read(true).custom_flags(flags.bits() as i32).open(path);
-    };
-    let relative = path.strip_prefix(root).map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
-    let flags =
-        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let folder = File::open(root)?;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    match rustix::fs::openat2(&folder, relative, flags, Mode::empty(), resolve) {
-        // Old kernels and some sandboxes have no openat2: the last part at least is no link.
-        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
-            Ok(rustix::fs::openat(&folder, relative, flags, Mode::empty())?.into())
-        }
-        opened => Ok(opened?.into()),
-    }
-}
-
-/// Up to [`CHECK_BYTES`] bytes before `position`.
-///
-/// # Errors
-/// When the file is shorter, or cannot be read.
-pub fn bytes_before(file: &File, position: u64) -> io::Result<Vec<u8>> {
-    let count = position.min(CHECK_BYTES as u64);
-    let mut bytes = vec![0; count as usize];
-    file.read_exact_at(&mut bytes, position - count)?;
-    Ok(bytes)
-}
-
-/// Appends to the last bytes, of which no more than [`CHECK_BYTES`] are kept.
-fn append_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
-    let kept = CHECK_BYTES.saturating_sub(bytes.len()).min(tail.len());
-    tail.drain(..tail.len() - kept);
-    tail.extend_from_slice(&bytes[bytes.len().saturating_sub(CHECK_BYTES)..]);
-}
-
-fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    loop {
-        match file.read_at(buffer, offset) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => return read,
-        }
-    }
-}
-
-/// The end of the hole in the file that the zeros at the start of `bytes`, read at `position`, reach
-/// into, if they do. A hole mostly begins behind the zeros that fill up a page.
-fn hole(file: &File, bytes: &[u8], position: u64) -> Option<u64> {
-    const PAGE: usize = 4096;
-    let first = &bytes[..bytes.len().min(PAGE)];
-    if first.is_empty() || first.iter().any(|b| *b != 0) {
-        return None;
-    }
-    let zeros = bytes.iter().take_while(|b| **b == 0).count() as u64;
-    // The end of the file counts as the begin of a hole: it must lie before the last zero.
-    let start = rustix::fs::seek(file, SeekFrom::Hole(position)).ok()?;
-    if start >= position + zeros {
-        return None;
-    }
-    let data = match rustix::fs::seek(file, SeekFrom::Data(start)) {
-        Ok(data) => data,
-        // No data up to the end: the hole reaches to where the next byte will be written.
-        Err(rustix::io::Errno::NXIO) => identity::look(file).ok()?.size,
-        Err(_) => return None,
-    };
-    (data > position).then_some(data)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    fn tail(path: &Path, position: u64) -> TailFile {
-        let file = open(path, None).unwrap();
-        let head = Head {
-            number: FileNumber(1),
-            id: identity::look(&file).unwrap().id,
-            source: "n/1".into(),
-            generation: 0,
-            found: Found {
-                path: path.to_owned(),
-                beneath: None,
-                kind: FileKind::Plain { path: "x".into() },
-                place: Place::default(),
-            },
-        };
-        TailFile::plain(file, head, position, 100).unwrap()
-    }
-
-    /// Reads once and takes the bytes, as the chain does.
-    fn step(file: &mut TailFile) -> Result<Vec<u8>, Read> {
-        let mut buffer = vec![1; 8192];
-        match file.read(&mut buffer).unwrap() {
-            Read::Data(range) => {
-                file.lines.push(&buffer[range.clone()], |_| {});
-                file.remember(&buffer[range.clone()]);
-                Ok(buffer[range].to_vec())
-            }
-            other => Err(other),
-        }
-    }
-
-    #[test]
-    fn growth_truncation_and_rewriting() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.log");
-        std::fs::write(&path, "one\n").unwrap();
-        let mut file = tail(&path, 0);
-        assert_eq!(step(&mut file), Ok(b"one\n".to_vec()));
-        assert_eq!(step(&mut file), Err(Read::End));
-        let mut writer = File::options().append(true).open(&path).unwrap();
-        writer.write_all(b"two\n").unwrap();
-        assert_eq!(step(&mut file), Ok(b"two\n".to_vec()));
-        assert_eq!(file.check(8), identity::check(b"one\ntwo\n"));
-        assert_eq!(file.check(4), identity::check(b"one\n"));
-        // The same length as before, other bytes: one look at the size would not see it.
-        writer.set_len(0).unwrap();
-        writer.write_all(b"six\nten\n").unwrap();
-        assert_eq!(step(&mut file), Err(Read::Replaced));
-        file.begin_anew(FileNumber(2), "n/2".into(), 100);
-        assert_eq!(step(&mut file), Ok(b"six\nten\n".to_vec()));
-        writer.set_len(4).unwrap();
-        assert_eq!(step(&mut file), Err(Read::Replaced));
-    }
-
-    #[test]
-    fn an_unlinked_file_is_read_to_its_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.log");
-        std::fs::write(&path, "one\n").unwrap();
-        let mut file = tail(&path, 0);
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(step(&mut file), Ok(b"one\n".to_vec()));
-        assert_eq!(file.look().unwrap().links, 0);
-        file.rewind(0, 100).unwrap();
-        assert_eq!(step(&mut file), Ok(b"one\n".to_vec()));
-        file.close();
-        assert!(file.rewind(0, 100).is_err());
-    }
-
-    #[test]
-    fn a_hole_is_passed_over() {
-        const END: u64 = 1 << 40;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.log");
-        // It begins in the middle of a page when the file held something before.
-        for before in ["", "begin\n"] {
-            let sparse = File::create(&path).unwrap();
-            sparse.write_all_at(before.as_bytes(), 0).unwrap();
-            sparse.set_len(END).unwrap();
-            let mut file = tail(&path, before.len() as u64);
-            assert_eq!(step(&mut file), Err(Read::End), "nothing but a hole");
-            sparse.write_all_at(b"end\n", END).unwrap();
-            assert_eq!(step(&mut file), Ok(b"end\n".to_vec()));
-            assert_eq!(file.position(), END + 4);
-            // Zeros that were written are content.
-            sparse.write_all_at(&[0; 5000], END + 4).unwrap();
-            assert_eq!(step(&mut file), Ok(vec![0; 5000]));
-        }
-    }
-
-    #[test]
-    fn links_do_not_lead_out_of_a_volume() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("volume");
-        std::fs::create_dir(&root).unwrap();
-        std::fs::write(folder.path().join("secret"), "x").unwrap();
-        std::fs::write(root.join("a.log"), "x").unwrap();
-        std::os::unix::fs::symlink("../secret", root.join("evil.log")).unwrap();
-        assert!(open(&root.join("a.log"), Some(&root)).is_ok());
-        assert!(open(&root.join("evil.log"), Some(&root)).is_err());
-        assert!(open(&root.join("../secret"), Some(&root)).is_err());
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-use crate::batch::Taken;
+use crate::batch::{Loss, Taken};
 
 /// Counters and gauges of the reader.
 #[derive(Clone, Debug)]
@@ -25,8 +25,8 @@ pub struct Metrics {
     pub read_errors: IntCounter,
     /// Times that reading went back to what was committed.
     pub rewinds: IntCounter,
-    /// Bytes that were read, not delivered, and are not to be had any more.
-    lost_bytes: IntCounter,
+    /// Bytes that were not delivered and are not to be had any more.
+    lost_bytes: IntCounterVec,
 }
 
 impl Metrics {
@@ -53,6 +53,17 @@ impl Metrics {
             &["mark"],
         )?;
         registry.register(Box::new(marked.clone()))?;
+        let lost_bytes = IntCounterVec::new(
+            Opts::new(
+                "taffrail_tail_lost_bytes_total",
+                "Bytes of log files that went before they were delivered.",
+            ),
+            &["reason"],
+        )?;
+        registry.register(Box::new(lost_bytes.clone()))?;
+        for loss in Loss::ALL {
+            lost_bytes.with_label_values(&[loss.name()]);
+        }
         Ok(Self {
             lines: counter("lines_total", "Log lines read.")?,
             bytes: counter("bytes_total", "Bytes of text of the log lines read.")?,
@@ -69,16 +80,13 @@ impl Metrics {
                 "rewinds_total",
                 "Times that reading went back to what was committed.",
             )?,
-            lost_bytes: counter(
-                "lost_bytes_total",
-                "Bytes of log files that went before they were delivered.",
-            )?,
+            lost_bytes,
         })
     }
 
     /// Counts bytes that are not to be had any more.
-    pub fn lost(&self, bytes: u64) {
-        self.lost_bytes.inc_by(bytes);
+    pub fn lost(&self, loss: Loss, bytes: u64) {
+        self.lost_bytes.with_label_values(&[loss.name()]).inc_by(bytes);
     }
 
     /// Adds what a builder took in between two looks.

@@ -10,7 +10,8 @@
 //! bounded channel, and when it is full reading stops while new files are still found and held open.
 //!
 //! Invariants:
-//! - The position of a file is kept by the collector, beside the lines. Nothing is stored here.
+//! - The position of a file is kept by the collector, beside the lines. Here nothing is stored while
+//!   the collector answers; when it is away, what would vanish goes to the [`crate::spool`].
 //! - A file that is held open is read to its end, whatever happens to its name.
 //! - Nothing is given up because of time alone.
 
@@ -34,6 +35,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taffrail_model::Labels;
+
+use crate::spool;
 
 pub use pipeline::{Error, FileStatus, LogPipeline, StatusHandle};
 
@@ -66,6 +69,8 @@ pub struct Config {
     pub open_files_max: usize,
     /// How long the end of the process waits for the last acknowledgement.
     pub grace: Duration,
+    /// What is kept while the collector is away; none: log files are held open, and that is all.
+    pub spool: Option<spool::Config>,
 }
 
 impl Config {
@@ -86,6 +91,7 @@ impl Config {
             zstd_level: 1,
             open_files_max: 8192,
             grace: Duration::from_secs(20),
+            spool: None,
         }
     }
 }

@@ -14,9 +14,12 @@ use super::metrics::Metrics;
 use super::reader::{Event, Reader, UNDER_WAY_MAX};
 use super::{Config, Labeler, VolumeRules};
 use crate::ship::{self, Shipper};
+use crate::spool::{self, Spool, View};
 
 /// Room for events to the reader: one answer for each batch under way, a hint, a question, and some.
 const EVENTS_MAX: usize = 64;
+/// Room for ledgers to the shipper, beside the batches.
+const LEDGERS_MAX: usize = 2;
 
 /// Why the log path cannot start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +60,8 @@ pub struct LogPipeline {
     reader: Reader,
     shipper: Shipper,
     events: (SyncSender<Event>, Receiver<Event>),
-    batches: mpsc::Receiver<ship::Outgoing>,
+    parcels: mpsc::Receiver<ship::Parcel>,
+    view: View,
 }
 
 /// Asks a running [`LogPipeline`] how it is. Cheap to clone.
@@ -93,12 +97,16 @@ impl LogPipeline {
         registry: &Registry,
     ) -> Result<Self, Error> {
         let events = sync_channel(EVENTS_MAX);
-        let (sender, batches) = mpsc::channel(UNDER_WAY_MAX + 1);
+        let (sender, parcels) = mpsc::channel(UNDER_WAY_MAX + LEDGERS_MAX + 1);
         let metrics = Metrics::register(registry)?;
-        let reader = Reader::new(config.clone(), labeler, volume_rules, metrics, sender)?;
+        let reader = Reader::new(config.clone(), labeler, volume_rules, metrics.clone(), sender)?;
         let shipped = ship::Metrics::register(registry)?;
-        let shipper = Shipper::new(client, config.node.clone(), events.0.clone(), shipped);
-        Ok(Self { config, reader, shipper, events, batches })
+        let view = View::default();
+        let spool_metrics = spool::Metrics::register(registry)?;
+        let spool = config.spool.clone().map(|c| Spool::new(c, view.clone(), spool_metrics));
+        let (node, told) = (config.node.clone(), events.0.clone());
+        let shipper = Shipper::new(client, node, told, (shipped, metrics), spool);
+        Ok(Self { config, reader, shipper, events, parcels, view })
     }
 
     /// A handle that tells of the files while [`LogPipeline::run`] goes on.
@@ -107,17 +115,23 @@ impl LogPipeline {
         StatusHandle { events: self.events.0.clone(), asking: Arc::default() }
     }
 
-    /// Reads and ships until it is told to stop; then hands over what is read and waits for its
-    /// acknowledgement, up to the grace of the settings.
+    /// How the spool is, while [`LogPipeline::run`] goes on.
+    #[must_use]
+    pub fn spool_view(&self) -> View {
+        self.view.clone()
+    }
+
+    /// Reads and ships until it is told to stop; then hands over what is read and waits until it is
+    /// in the store or in the spool, up to the grace of the settings.
     ///
     /// # Errors
     /// When there is no thread to be had, or the reading thread ends by itself.
     pub async fn run(self, mut shutdown: Shutdown) -> Result<(), Error> {
-        let Self { config, reader, shipper, events: (events, incoming), batches } = self;
+        let Self { config, reader, shipper, events: (events, incoming), parcels, .. } = self;
         let thread =
             std::thread::Builder::new().name("tail".into()).spawn(move || reader.run(&incoming))?;
         let hints = config.pods_root.as_deref().and_then(|root| hint::watch(root, &events));
-        let mut shipping = std::pin::pin!(shipper.run(batches));
+        let mut shipping = std::pin::pin!(shipper.run(parcels, shutdown.clone()));
         let stopped = tokio::select! {
             () = shutdown.wait() => true,
             () = &mut shipping => false,
@@ -136,7 +150,9 @@ impl LogPipeline {
             shipping.await;
         };
         if tokio::time::timeout(config.grace, finish).await.is_err() {
-            tracing::warn!("not all logs are acknowledged; they are read again at the next start");
+            tracing::warn!(
+                "not all logs are delivered or spooled; they are read again at the next start"
+            );
         }
         // The thread ends by itself after its last batch.
         drop(thread);

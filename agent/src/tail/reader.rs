@@ -6,7 +6,8 @@
 //! files are found and held open, so that nothing vanishes meanwhile.
 //!
 //! Invariants:
-//! - No file is read before the collector has told the committed positions.
+//! - No file is read before the collector has told the committed positions, or is away; while it is
+//!   away only what would vanish is read.
 //! - No more than [`UNDER_WAY_MAX`] batches are between here and the acknowledgement, but for the
 //!   last one at the end.
 //! - After a conflict everything goes back to what is committed; batches of before are void.
@@ -23,7 +24,7 @@ use taffrail_model::limits;
 use taffrail_model::record::Position;
 use tokio::sync::{mpsc, oneshot};
 
-use super::chain::{Chain, Turn, physical_line_max, take_number};
+use super::chain::{Chain, Progress, Reach, Turn, physical_line_max, take_number};
 use super::identity::FileId;
 use super::metrics::Metrics;
 use super::pipeline::FileStatus;
@@ -31,8 +32,11 @@ use super::positions::Positions;
 use super::{Config, FileNumber, Labeler, VolumeRules};
 use crate::batch::{Builder, Taken};
 use crate::discover::Scanner;
-use crate::ship::Outgoing;
+use crate::ship::{Outgoing, Parcel, Request};
+use crate::spool::ledger::Entry;
 
+mod ending;
+mod ledger;
 mod reconcile;
 
 /// How many batches may wait for their acknowledgement. One is sent, one is ready, one is a reserve
@@ -48,9 +52,19 @@ const HOT_INTERVAL: Duration = Duration::from_millis(200);
 /// What the reader is told.
 #[derive(Debug)]
 pub enum Event {
-    /// What the collector has of this node's files.
-    Positions(Vec<Position>),
-    /// A batch has been dealt with: these files are in the store up to there.
+    /// What is known of this node's files: reading begins.
+    Positions {
+        /// Up to where each is in the store or in the spool.
+        known: Vec<Position>,
+        /// Whether the collector has said so. If not, it is what was known before, and less may be
+        /// known than is in the store.
+        firm: bool,
+        /// Files of before with bytes that were not safe.
+        ledger: Vec<Entry>,
+    },
+    /// The collector is away, or is not any more.
+    Away(bool),
+    /// A batch has been dealt with: these files are in the store or in the spool up to there.
     Acknowledged(Vec<(FileNumber, u64)>),
     /// A batch did not continue what is committed: go back.
     Conflict(Vec<Position>),
@@ -75,12 +89,18 @@ pub struct Reader {
     labeler: Labeler,
     rules: VolumeRules,
     metrics: Metrics,
-    out: mpsc::Sender<Outgoing>,
+    out: mpsc::Sender<Parcel>,
     scanner: Scanner,
     chains: BTreeMap<u64, Chain>,
     keys: HashMap<ChainKey, u64>,
     chain_of: HashMap<FileNumber, u64>,
     positions: Option<Positions>,
+    /// Whether they are the collector's.
+    firm: bool,
+    away: bool,
+    ending: Option<ending::Ending>,
+    /// When a ledger may be written again, while the spool takes nothing.
+    next_ledger: Option<Instant>,
     builder: Builder,
     counted: Taken,
     compressor: zstd::bulk::Compressor<'static>,
@@ -109,7 +129,7 @@ impl Reader {
         labeler: Labeler,
         rules: VolumeRules,
         metrics: Metrics,
-        out: mpsc::Sender<Outgoing>,
+        out: mpsc::Sender<Parcel>,
     ) -> std::io::Result<Self> {
         // A batch is closed after the turn that filled it: that turn must fit too.
         config.batch_bytes = config.batch_bytes.min(limits::BATCH_BYTES_MAX / 2);
@@ -127,6 +147,10 @@ impl Reader {
             keys: HashMap::new(),
             chain_of: HashMap::new(),
             positions: None,
+            firm: false,
+            away: false,
+            ending: None,
+            next_ledger: None,
             builder: Builder::default(),
             counted: Taken::default(),
             buffer: vec![0; BUFFER_BYTES],
@@ -151,18 +175,16 @@ impl Reader {
                 match events.recv_timeout(self.pause()) {
                     Ok(event) => Some(event),
                     Err(RecvTimeoutError::Timeout) => None,
-                    Err(RecvTimeoutError::Disconnected) => Some(Event::Stop),
+                    Err(RecvTimeoutError::Disconnected) => return,
                 }
             };
-            if let Some(event) = event
-                && !self.handle(event)
-            {
-                return;
-            }
+            event.into_iter().for_each(|event| self.handle(event));
             while let Ok(event) = events.try_recv() {
-                if !self.handle(event) {
-                    return;
-                }
+                self.handle(event);
+            }
+            if self.has_ended() {
+                self.finish();
+                return;
             }
         }
     }
@@ -175,10 +197,12 @@ impl Reader {
         }
         let more = self.read(now);
         let age = self.config.batch_age;
-        if self.open_since.is_some_and(|since| now.saturating_duration_since(since) >= age)
-            && self.may_send()
-        {
+        let old = |since| now.saturating_duration_since(since) >= age || self.ending.is_some();
+        if self.open_since.is_some_and(old) && self.may_send() {
             self.hand_over();
+        }
+        if self.next_ledger.is_some_and(|at| now >= at) {
+            self.write_stuck_ledger(now);
         }
         more && self.may_send()
     }
@@ -202,10 +226,10 @@ impl Reader {
         next.saturating_duration_since(now).max(self.config.poll_min / 2)
     }
 
-    /// `false` when it is the end.
-    fn handle(&mut self, event: Event) -> bool {
+    fn handle(&mut self, event: Event) {
         match event {
-            Event::Positions(positions) => self.begin(&positions),
+            Event::Positions { known, firm, ledger } => self.begin(&known, firm, ledger),
+            Event::Away(away) => self.go_away(away),
             Event::Acknowledged(ends) => {
                 for (file, end) in ends {
                     let chain = self.chain_of.get(&file).and_then(|c| self.chains.get_mut(c));
@@ -224,12 +248,20 @@ impl Reader {
                 // The asker may have gone away meanwhile.
                 let _gone = answer.send(self.status());
             }
-            Event::Stop => {
-                self.hand_over();
-                return false;
-            }
+            Event::Stop => self.begin_to_end(),
         }
-        true
+    }
+
+    /// The collector has gone away or come back.
+    fn go_away(&mut self, away: bool) {
+        let now = Instant::now();
+        self.away = away;
+        self.next_ledger = away.then(|| now + ledger::STUCK_INTERVAL);
+        if away {
+            self.write_ledger();
+        } else {
+            self.chains.values_mut().for_each(|c| c.next_look = now);
+        }
     }
 
     /// Gives each chain that is due its turn.
@@ -237,15 +269,19 @@ impl Reader {
         if self.positions.is_none() || !self.may_send() {
             return false;
         }
+        let ending = self.ending.is_some();
         let due = |chains: std::ops::RangeFrom<u64>| {
-            self.chains.range(chains).filter(|(_, c)| c.next_look <= now).map(|(id, _)| *id)
+            let due = move |c: &Chain| ending || c.next_look <= now;
+            self.chains.range(chains).filter(move |(_, c)| due(c)).map(|(id, _)| *id)
         };
         let cursor = self.cursor;
         let mut order: Vec<u64> = due(cursor..).collect();
         order.extend(due(0..).take_while(|id| *id < cursor));
-        let mut more = false;
+        let (mut more, mut bytes) = (false, 0);
         for id in order {
-            more |= self.turn(id, now);
+            let progress = self.turn(id, now);
+            more |= progress.more;
+            bytes += progress.bytes;
             if self.builder.bytes() >= self.config.batch_bytes {
                 self.hand_over();
                 if !self.may_send() {
@@ -254,12 +290,24 @@ impl Reader {
                 }
             }
         }
+        if bytes == 0 && self.chains.values().all(|c| c.whole) {
+            self.pass_in_silence();
+        }
         self.cursor = 0;
         more
     }
 
-    fn turn(&mut self, id: u64, now: Instant) -> bool {
-        let Some(mut chain) = self.chains.remove(&id) else { return false };
+    /// Which files are read now.
+    fn reach(&self) -> Reach {
+        match &self.ending {
+            Some(ending) => ending.reach(self.away),
+            None if self.away => Reach::Vanishing,
+            None => Reach::Everything,
+        }
+    }
+
+    fn turn(&mut self, id: u64, now: Instant) -> Progress {
+        let Some(mut chain) = self.chains.remove(&id) else { return Progress::default() };
         let numbers = self.next_number;
         let held = chain.held();
         let progress = self.with_turn(now, |turn| chain.turn(turn));
@@ -284,11 +332,12 @@ impl Reader {
             // Files that were let go of are opened again when they grow: others make room.
             self.hold_at_most(self.config.open_files_max);
         }
-        progress.more
+        progress
     }
 
     fn with_turn<T>(&mut self, now: Instant, work: impl FnOnce(&mut Turn<'_>) -> T) -> T {
         let today = clock::unix_nanos();
+        let reach = self.reach();
         self.builder.observe(today);
         work(&mut Turn {
             buffer: &mut self.buffer,
@@ -297,6 +346,8 @@ impl Reader {
             config: &self.config,
             metrics: &self.metrics,
             next_number: &mut self.next_number,
+            reach,
+            hasty: self.ending.is_some(),
             now,
             today,
         })
@@ -314,33 +365,45 @@ impl Reader {
             file.map_or(0, |f| f.check(end))
         });
         let Some(batch) = batch else { return };
-        let plain = batch.encode();
-        // It fails without memory only; then the batch goes as it is.
-        let (body, zstd) = match self.compressor.compress(&plain) {
-            Ok(packed) => (packed, true),
-            Err(_) => (plain, false),
-        };
-        let outgoing = Outgoing { epoch: self.epoch, batch, body: body.into(), zstd };
+        // What goes to the spool is not sent as it is now.
+        let request = (!self.away).then(|| {
+            let plain = batch.encode();
+            // It fails without memory only; then the batch goes as it is.
+            match self.compressor.compress(&plain) {
+                Ok(packed) => Request { body: packed.into(), zstd: true },
+                Err(_) => Request { body: plain.into(), zstd: false },
+            }
+        });
+        let outgoing = Outgoing { epoch: self.epoch, batch, request };
         self.under_way += 1;
-        if self.out.try_send(outgoing).is_err() {
+        if self.out.try_send(Parcel::Batch(outgoing)).is_err() {
             tracing::debug!("shipper has ended, batch is dropped");
         }
     }
 
-    /// The collector has told what it has: from now on files are read.
-    fn begin(&mut self, positions: &[Position]) {
-        let mut positions = Positions::new(&self.config.node, positions);
+    /// It is known what is in the store: from now on files are read. When reading has begun without
+    /// the collector, what was read and is not safe is read again from where it stands.
+    fn begin(&mut self, known: &[Position], firm: bool, ledger: Vec<Entry>) {
+        let mut positions = Positions::new(&self.config.node, known);
         let line_max = physical_line_max(&self.config);
         for file in self.chains.values_mut().flat_map(|c| &mut c.files) {
-            if let Some(known) = positions.claim(file.id)
-                && let Err(error) = file.resume(known, &self.config.node, line_max)
+            let claimed = positions.claim(file.id);
+            if let Some(claimed) = claimed.filter(|_| file.labelled.is_none())
+                && let Err(error) = file.resume(claimed, &self.config.node, line_max)
             {
                 file.error = Some(error.to_string());
             }
         }
-        self.positions = Some(positions);
+        let again = self.positions.replace(positions).is_some();
+        self.firm = firm;
+        if again {
+            self.rewind(known);
+        }
         // Compressed files could not be judged without the positions; they come first in order.
         self.scan(Instant::now());
+        if firm {
+            self.judge_ledger(ledger, known);
+        }
     }
 
     /// Goes back to what is committed.

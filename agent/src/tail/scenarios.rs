@@ -1,6 +1,7 @@
 //! The whole log path against a collector that keeps the rules: real files, real rotation, real
 //! HTTP on loopback. Every line must arrive once and in order.
 
+mod away;
 mod content;
 mod faults;
 mod files;

@@ -192,7 +192,8 @@ impl Reader {
         if chain.packed.contains(&look.id) {
             return Ok(());
         }
-        let Some(positions) = &mut self.positions else {
+        // Only the collector's positions tell all that was read of it.
+        let Some(positions) = self.positions.as_mut().filter(|_| self.firm) else {
             self.scanner.forget(&chain.folder);
             return Ok(());
         };

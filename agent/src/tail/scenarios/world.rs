@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus::Registry;
+use rustix::fs::{FlockOperation, flock};
 use taffrail_kit::shutdown::{self, Trigger};
 use taffrail_model::Labels;
 use tokio::task::JoinHandle;
 
 use crate::ship::fake::Fake;
+use crate::spool;
 use crate::tail::{
     Config, FileKind, Labeler, Labeling, LogPipeline, LogStream, StatusHandle, VolumeRule,
 };
@@ -26,7 +28,7 @@ pub(super) struct World {
     pub(super) config: Config,
     pub(super) labeler: Labeler,
     pub(super) rules: Arc<std::sync::Mutex<Vec<VolumeRule>>>,
-    agent: Option<(Trigger, JoinHandle<()>, StatusHandle, Registry)>,
+    agent: Option<(Trigger, JoinHandle<()>, StatusHandle, Registry, spool::View)>,
 }
 
 /// Labels by the file's kind alone, as a labeler without Kubernetes would give them.
@@ -79,10 +81,51 @@ impl World {
             &registry,
         )
         .unwrap();
-        let status = pipeline.status_handle();
+        let (status, view) = (pipeline.status_handle(), pipeline.spool_view());
         let (trigger, shutdown) = shutdown::channel();
         let task = tokio::spawn(async move { pipeline.run(shutdown).await.unwrap() });
-        self.agent = Some((trigger, task, status, registry));
+        self.agent = Some((trigger, task, status, registry, view));
+    }
+
+    /// From the next start on there is a spool of so many bytes.
+    pub(super) fn with_spool(&mut self, bytes_max: u64) {
+        let dir = self.folder.path().join("spool");
+        self.config.spool =
+            Some(spool::Config { dir, bytes_max, after: Duration::from_millis(40) });
+    }
+
+    pub(super) fn spool(&self) -> spool::Overview {
+        self.agent.as_ref().unwrap().4.now()
+    }
+
+    /// Waits until something holds of the spool.
+    pub(super) async fn until_spool(&self, what: &str, holds: impl Fn(&spool::Overview) -> bool) {
+        let wait = async {
+            while !holds(&self.spool()) {
+                self.status().status().await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let timeout = tokio::time::timeout(Duration::from_secs(30), wait).await;
+        assert!(timeout.is_ok(), "{what}: {:?}", self.spool());
+    }
+
+    /// Waits until the reader has read all that is to be read while the collector is away.
+    pub(super) async fn until_read(&self, names: &[&str]) {
+        let paths: Vec<PathBuf> = names.iter().map(|n| self.path(n)).collect();
+        let wait = async {
+            loop {
+                let files = self.status().status().await;
+                let here = paths.iter().all(|p| files.iter().any(|f| f.path == *p && f.open));
+                let safe = |f: &crate::tail::FileStatus| !paths.contains(&f.path) || f.lag == 0;
+                if here && files.iter().all(safe) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let timeout = tokio::time::timeout(Duration::from_secs(30), wait).await;
+        assert!(timeout.is_ok(), "{:#?}", self.status().status().await);
     }
 
     /// A graceful end: what is read is delivered.
@@ -97,6 +140,12 @@ impl World {
         let (_trigger, task, ..) = self.agent.take().unwrap();
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
+        // What it does on the disk just now comes to its end first, unlike after SIGKILL.
+        if let Some(config) = &self.config.spool
+            && let Ok(lock) = File::open(config.dir.join("lock"))
+        {
+            flock(&lock, FlockOperation::LockExclusive).unwrap();
+        }
     }
 
     pub(super) fn status(&self) -> StatusHandle {

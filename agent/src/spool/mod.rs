@@ -1,0 +1,459 @@
+//! Batches on disk, for as long as the collector is away.
+//!
+//! The file is the buffer: while the collector answers nothing is written here. When it is away, what
+//! would vanish is kept here until it is back: batches in the order in which they were read, and a
+//! [`ledger`] of what is known of the files.
+//!
+//! Invariants:
+//! - What [`Spool::append`] has taken survives a power cut.
+//! - Frames come out in the order in which they went in; one that cannot be read is left out and
+//!   counted, and the next frame of its files tells the gap (see `Batch::after`).
+//! - No more than the bytes of the settings are on disk; a part of them is kept for the end of the
+//!   process.
+//! - A disk that is full, read-only or broken is told, never a reason to stop: the same call may
+//!   succeed later.
+//!
+//! A frame is a frame of `kit::journal`, whose payload begins with its kind:
+//!
+//! ```text
+//! batch    1, time of writing (i64), length of the ranges (u32), ranges, content (zstd)
+//! ledger   2, number of the last frame that is dealt with (u64), entries (zstd)
+//! ```
+//!
+//! Blocks on the disk: not to be called on a worker of the runtime.
+
+pub mod bytes;
+mod frame;
+pub mod ledger;
+mod metrics;
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use taffrail_kit::clock;
+use taffrail_kit::journal::{self, Journal, Options};
+use taffrail_model::Nanos;
+use taffrail_model::record::Position;
+
+use crate::batch::Batch;
+use frame::Frame;
+use ledger::Entry;
+pub use metrics::Metrics;
+
+/// Longest payload of a frame: a batch is far below.
+const FRAME_BYTES_MAX: u32 = 64 << 20;
+/// A segment holds this part of the spool, so that what is delivered makes room soon.
+const SEGMENTS: u64 = 16;
+/// Segments are no longer than this.
+const SEGMENT_BYTES_MAX: u64 = 16 << 20;
+/// Segments are no shorter than this.
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// This part of the bytes is for the end of the process and for ledgers.
+const RESERVE_FRACTION: u64 = 16;
+/// Name of the file that is locked by who has the spool open.
+const LOCK: &str = "lock";
+
+/// Settings of the spool.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Most bytes on disk.
+    pub bytes_max: u64,
+    /// How long the collector does not answer before it counts as away.
+    pub after: Duration,
+}
+
+/// Why the spool does not take a frame. It may take it later.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No more bytes are allowed.
+    #[error("the spool is full: {bytes} bytes of {limit} are used")]
+    Full {
+        /// Bytes on disk.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The disk does not take it.
+    #[error("{0}")]
+    Journal(#[from] journal::Error),
+    /// The folder cannot be used.
+    #[error("spool {path}: {cause}", path = path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said. Part of the message, and so not the error's source.
+        cause: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Its name in metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "full",
+            Self::Journal(error) if error.is_no_space() => "disk_full",
+            Self::Journal(_) | Self::Folder { .. } => "disk",
+        }
+    }
+}
+
+/// How the spool is, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// Whether the collector is away, or what was kept meanwhile is still being sent.
+    pub away: bool,
+    /// Batches that wait.
+    pub frames: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Most bytes on disk; 0: there is no spool.
+    pub bytes_max: u64,
+    /// When the oldest batch that waits was written, in nanoseconds since the epoch.
+    pub oldest: Option<Nanos>,
+    /// Why it takes nothing.
+    pub problem: Option<String>,
+}
+
+/// The last word on how the spool is. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct View(Arc<Mutex<Overview>>);
+
+impl View {
+    /// How it is now.
+    #[must_use]
+    pub fn now(&self) -> Overview {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes what is told.
+    pub fn update(&self, change: impl FnOnce(&mut Overview)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// A frame that waits.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    seq: u64,
+    written: Nanos,
+}
+
+/// Batches on disk.
+pub struct Spool {
+    config: Config,
+    view: View,
+    metrics: Metrics,
+    open: Option<Open>,
+    pending: VecDeque<Pending>,
+    /// Where the files stand that have frames.
+    ends: HashMap<Arc<str>, (u64, u64)>,
+    ledger: Vec<Entry>,
+    /// The number of the last frame that is dealt with.
+    delivered: u64,
+    problem: Option<&'static str>,
+}
+
+struct Open {
+    journal: Journal,
+    reader: Option<journal::Reader>,
+    _lock: File,
+}
+
+impl Spool {
+    /// A spool that has not looked at its folder yet: see [`Spool::open`].
+    #[must_use]
+    pub fn new(config: Config, view: View, metrics: Metrics) -> Self {
+        view.update(|overview| overview.bytes_max = config.bytes_max);
+        Self {
+            config,
+            view,
+            metrics,
+            open: None,
+            pending: VecDeque::new(),
+            ends: HashMap::new(),
+            ledger: Vec::new(),
+            delivered: 0,
+            problem: None,
+        }
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Reads what an earlier process has left. A failure is told; each later call tries again.
+    pub fn open(&mut self) {
+        let opened = self.opened().map(|_| ());
+        self.note(&opened);
+    }
+
+    /// Whether no batch waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// What is known of files from before: the ledger, and behind it the ends of the frames.
+    #[must_use]
+    pub fn resume(&self) -> Vec<Position> {
+        let of_entry =
+            |e: &Entry| Position { source: e.source.clone(), committed: e.safe, check: e.check };
+        self.overlay(self.ledger.iter().map(of_entry).collect())
+    }
+
+    /// The collector's positions, and behind them the ends of the frames that wait.
+    #[must_use]
+    pub fn overlay(&self, positions: Vec<Position>) -> Vec<Position> {
+        let mut all: HashMap<String, (u64, u64)> =
+            positions.into_iter().map(|p| (p.source, (p.committed, p.check))).collect();
+        for (source, end) in &self.ends {
+            let known = all.entry(source.to_string()).or_insert(*end);
+            if known.0 < end.0 {
+                *known = *end;
+            }
+        }
+        let position = |(source, (committed, check))| Position { source, committed, check };
+        all.into_iter().map(position).collect()
+    }
+
+    /// The last ledger.
+    #[must_use]
+    pub fn ledger(&self) -> &[Entry] {
+        &self.ledger
+    }
+
+    /// Keeps a batch and returns its number once it survives a power cut. `last`: it is the end of
+    /// the process, and what is kept for that may be used.
+    ///
+    /// # Errors
+    /// When it is not kept.
+    pub fn append(&mut self, batch: &Batch, last: bool) -> Result<u64, Error> {
+        let written = clock::unix_nanos();
+        let payload = frame::encode_batch(batch, written);
+        let kept = self.write(&payload, last);
+        self.note(&kept);
+        let seq = kept?;
+        self.pending.push_back(Pending { seq, written });
+        for span in batch.spans() {
+            self.ends.insert(span.source.clone(), (span.end, span.check));
+        }
+        self.metrics.kept(payload.len());
+        self.tell();
+        Ok(seq)
+    }
+
+    /// Keeps a ledger in the place of the one before.
+    ///
+    /// # Errors
+    /// When it is not kept.
+    pub fn keep_ledger(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
+        let payload = frame::encode_ledger(self.delivered, &entries);
+        let kept = self.write(&payload, true).map(|_| ());
+        self.note(&kept);
+        self.ledger = entries;
+        self.tell();
+        kept
+    }
+
+    /// The oldest batch that waits, with its number. What cannot be read is left out.
+    pub fn oldest(&mut self) -> Option<(u64, Batch)> {
+        while let Some(Pending { seq, .. }) = self.pending.front().copied() {
+            match self.read(seq) {
+                Ok(batch) => return Some((seq, batch)),
+                Err(reason) => {
+                    tracing::error!(seq, reason, "a batch of the spool cannot be read");
+                    self.metrics.damaged();
+                    self.delivered(seq);
+                }
+            }
+        }
+        None
+    }
+
+    /// A batch is in the store: it and those before it are needed no more.
+    pub fn delivered(&mut self, seq: u64) {
+        self.delivered = self.delivered.max(seq);
+        while self.pending.front().is_some_and(|p| p.seq <= seq) {
+            self.pending.pop_front();
+        }
+        if self.pending.is_empty() {
+            self.ends.clear();
+            self.empty();
+        } else if let Some(open) = &self.open
+            && let Err(error) = open.journal.truncate_before(seq + 1)
+        {
+            tracing::warn!(%error, "cannot remove delivered batches from the spool");
+        }
+        self.tell();
+    }
+
+    /// Says whether the collector is away.
+    pub fn set_away(&self, away: bool) {
+        self.metrics.away(away);
+        self.view.update(|overview| overview.away = away);
+    }
+
+    /// Makes the files small again, and notes that nothing waits in them.
+    fn empty(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        open.reader = None;
+        let next = open.journal.last_seq() + 1;
+        if let Err(error) = open.journal.truncate_before(next) {
+            tracing::warn!(%error, "cannot remove delivered batches from the spool");
+        }
+        let entries = std::mem::take(&mut self.ledger);
+        // Without it the frames would be sent again after a restart, and recognised.
+        let _noted = self.keep_ledger(entries).is_ok();
+    }
+
+    fn read(&mut self, seq: u64) -> Result<Batch, String> {
+        let open = self.open.as_mut().ok_or("the spool is not open")?;
+        for _again in 0..2 {
+            let reader = open.reader.get_or_insert_with(|| open.journal.read_from(seq));
+            for frame in reader {
+                match frame {
+                    Ok(frame) if frame.seq < seq => {}
+                    Ok(frame) if frame.seq == seq => {
+                        return frame::decode_batch(&frame.payload).map_err(|e| e.to_string());
+                    }
+                    Ok(_) => break,
+                    Err(error) => tracing::error!(%error, "the spool is damaged"),
+                }
+            }
+            // It tells of the frames that were there when it was made.
+            open.reader = None;
+        }
+        Err("it is not there".into())
+    }
+
+    fn write(&mut self, payload: &[u8], last: bool) -> Result<u64, Error> {
+        let bytes_max = self.config.bytes_max;
+        let reserve = if last { 0 } else { bytes_max / RESERVE_FRACTION };
+        let limit = bytes_max - reserve;
+        let journal = &self.opened()?.journal;
+        let bytes = journal.stats().bytes;
+        if bytes + payload.len() as u64 > limit {
+            return Err(Error::Full { bytes, limit });
+        }
+        let kept = journal.append(&[payload]).and_then(|seq| {
+            journal.durable_blocking(seq)?;
+            Ok(seq)
+        });
+        if kept.is_err() && journal.poisoned().is_some() {
+            // Only reading everything again tells what is there.
+            self.open = None;
+        }
+        Ok(kept?)
+    }
+
+    fn opened(&mut self) -> Result<&mut Open, Error> {
+        if self.open.is_none() {
+            let open = self.take()?;
+            self.index(&open.journal);
+            self.open = Some(open);
+            self.tell();
+        }
+        Ok(self.open.as_mut().expect("it was opened just now"))
+    }
+
+    fn take(&self) -> Result<Open, Error> {
+        let path = &self.config.dir;
+        let folder = |cause| Error::Folder { path: path.clone(), cause };
+        std::fs::create_dir_all(path).map_err(folder)?;
+        let mut options = File::options();
+        let options_ = options.read(true).write(true).create(true).truncate(false);
+        let lock = options_.open(path.join(LOCK)).map_err(folder)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| folder(e.into()))?;
+        let segment_bytes = self.config.bytes_max / SEGMENTS;
+        let options = Options {
+            name: "spool".into(),
+            segment_bytes: segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
+            frame_bytes_max: FRAME_BYTES_MAX,
+            ..Options::default()
+        };
+        let (journal, recovery) = Journal::open(path, options)?;
+        if !recovery.quarantined.is_empty() {
+            let parts = recovery.quarantined.len();
+            tracing::error!(parts, missing = ?recovery.missing, "parts of the spool are damaged");
+            self.metrics.damaged();
+        }
+        Ok(Open { journal, reader: None, _lock: lock })
+    }
+
+    /// Learns what is in the journal.
+    fn index(&mut self, journal: &Journal) {
+        self.pending.clear();
+        self.ends.clear();
+        for frame in journal.read_from(0) {
+            let decoded = frame.map_err(|e| e.to_string()).and_then(|frame| {
+                let decoded = frame::decode(&frame.payload).map_err(|e| e.to_string())?;
+                Ok((frame.seq, decoded))
+            });
+            match decoded {
+                Ok((seq, Frame::Batch { written, spans })) => {
+                    self.pending.push_back(Pending { seq, written });
+                    for span in spans {
+                        self.ends.insert(span.source, (span.end, span.check));
+                    }
+                }
+                Ok((_, Frame::Ledger { delivered, entries })) => {
+                    self.delivered = self.delivered.max(delivered);
+                    self.ledger = entries;
+                }
+                Err(error) => {
+                    tracing::error!(error, "a frame of the spool cannot be read");
+                    self.metrics.damaged();
+                }
+            }
+        }
+        while self.pending.front().is_some_and(|p| p.seq <= self.delivered) {
+            self.pending.pop_front();
+        }
+        if self.pending.is_empty() {
+            self.ends.clear();
+        } else {
+            tracing::info!(frames = self.pending.len(), "batches wait in the spool");
+        }
+    }
+
+    /// Says once why nothing is taken, and once that it is again.
+    fn note<T>(&mut self, outcome: &Result<T, Error>) {
+        match outcome {
+            Ok(_) => {
+                if self.problem.take().is_some() {
+                    tracing::info!("the spool takes batches again");
+                    self.view.update(|overview| overview.problem = None);
+                }
+            }
+            Err(error) => {
+                self.metrics.failed(error.reason());
+                if self.problem.replace(error.reason()) != Some(error.reason()) {
+                    tracing::warn!(%error, "the spool takes nothing; log files are held open");
+                }
+                self.view.update(|overview| overview.problem = Some(error.to_string()));
+            }
+        }
+    }
+
+    fn tell(&self) {
+        let frames = self.pending.len() as u64;
+        let bytes = self.open.as_ref().map_or(0, |open| open.journal.stats().bytes);
+        let oldest = self.pending.front().map(|p| p.written);
+        self.metrics.hold(frames, bytes, oldest);
+        self.view.update(|overview| {
+            (overview.frames, overview.bytes, overview.oldest) = (frames, bytes, oldest);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

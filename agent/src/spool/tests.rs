@@ -1,0 +1,169 @@
+//! The spool on a real folder, and its frames against any bytes.
+
+use std::path::Path;
+
+use prometheus::Registry;
+use proptest::prelude::*;
+use taffrail_model::Labels;
+use tempfile::TempDir;
+
+use super::*;
+use crate::batch::{Builder, FileMeta};
+use crate::spool::ledger::Unread;
+use crate::tail::join::{Marks, Record, Sink};
+use crate::tail::{FileNumber, LogStream};
+
+fn spool_of(dir: &Path, bytes_max: u64) -> Spool {
+    let config = Config { dir: dir.into(), bytes_max, after: Duration::from_secs(2) };
+    let mut spool =
+        Spool::new(config, View::default(), Metrics::register(&Registry::new()).unwrap());
+    spool.open();
+    spool
+}
+
+/// A batch of one file from `begin` to `end`, with a line that says so.
+fn batch(source: &str, begin: u64, end: u64) -> Batch {
+    let mut builder = Builder::default();
+    let number = FileNumber(7);
+    let labels = [Labels::from_pairs([("app", source)]), Labels::default(), Labels::default()];
+    let meta = FileMeta { source: source.into(), path: "/f".into(), labels, released: begin };
+    builder.declare(number, meta);
+    let text = format!("{begin}..{end}");
+    let record =
+        Record { stream: LogStream::Stdout, ts: 1, text: text.as_bytes(), marks: Marks::default() };
+    builder.record(number, record);
+    builder.cut(&[(number, end)]);
+    builder.finish(|_, end| end + 1).unwrap()
+}
+
+fn entry(source: &str, safe: u64) -> Entry {
+    let unread = Unread { size: 99, path: "/f".into(), labels: Labels::from_pairs([("a", "b")]) };
+    Entry { source: source.into(), safe, check: 3, unread: Some(unread) }
+}
+
+fn ranges(spool: &mut Spool) -> Vec<(String, u64, u64)> {
+    let mut all = Vec::new();
+    while let Some((seq, batch)) = spool.oldest() {
+        let span = &batch.spans()[0];
+        all.push((span.source.to_string(), span.begin, span.end));
+        spool.delivered(seq);
+    }
+    all
+}
+
+fn position(source: &str, committed: u64, check: u64) -> Position {
+    Position { source: source.into(), committed, check }
+}
+
+fn sorted(mut positions: Vec<Position>) -> Vec<Position> {
+    positions.sort_by(|a, b| a.source.cmp(&b.source));
+    positions
+}
+
+#[test]
+fn batches_come_back_in_order_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let mut spool = spool_of(dir.path(), 1 << 20);
+    assert!(spool.is_empty() && spool.oldest().is_none());
+    spool.append(&batch("a", 0, 10), false).unwrap();
+    spool.keep_ledger(vec![entry("b", 5), entry("a", 0)]).unwrap();
+    spool.append(&batch("a", 10, 20), false).unwrap();
+    spool.append(&batch("c", 0, 7), false).unwrap();
+    drop(spool);
+
+    let mut spool = spool_of(dir.path(), 1 << 20);
+    assert_eq!(spool.view.now().frames, 3);
+    assert!(spool.view.now().oldest.is_some());
+    let resumed = [position("a", 20, 21), position("b", 5, 3), position("c", 7, 8)];
+    assert_eq!(sorted(spool.resume()), resumed);
+    let told = vec![position("a", 30, 1), position("c", 2, 1)];
+    assert_eq!(sorted(spool.overlay(told)), [position("a", 30, 1), position("c", 7, 8)]);
+    let first = spool.oldest().unwrap();
+    assert_eq!(first.1.lines(), 1);
+    // New ones come while the old are sent.
+    spool.append(&batch("a", 20, 25), false).unwrap();
+    let expected =
+        [("a", 0, 10), ("a", 10, 20), ("c", 0, 7), ("a", 20, 25)].map(|(s, b, e)| (s.into(), b, e));
+    assert_eq!(ranges(&mut spool), expected);
+    assert_eq!((spool.view.now().frames, spool.view.now().oldest), (0, None));
+    drop(spool);
+
+    // What is delivered does not come again; the ledger stays.
+    let mut spool = spool_of(dir.path(), 1 << 20);
+    assert!(spool.is_empty() && spool.oldest().is_none());
+    assert_eq!(spool.ledger(), [entry("b", 5), entry("a", 0)]);
+}
+
+#[test]
+fn the_bound_is_kept_and_room_is_made() {
+    let dir = TempDir::new().unwrap();
+    let mut spool = spool_of(dir.path(), 300 << 10);
+    let mut kept = 0;
+    while spool.append(&batch("a", kept, kept + 1), false).is_ok() {
+        kept += 1;
+    }
+    assert!(spool.view.now().problem.is_some_and(|p| p.contains("full")));
+    assert!(spool.view.now().bytes <= 300 << 10);
+    // For the end there is a little more.
+    spool.append(&batch("a", kept, kept + 1), true).unwrap();
+    spool.keep_ledger(vec![entry("b", 5)]).unwrap();
+    let (seq, _) = spool.oldest().unwrap();
+    spool.delivered(seq + kept / 2);
+    spool.append(&batch("a", kept + 1, kept + 2), false).unwrap();
+    assert_eq!(spool.view.now().problem, None);
+    assert_eq!(ranges(&mut spool).len() as u64, kept + 2 - kept / 2 - 1);
+    assert!(spool.view.now().bytes < 64 << 10, "{:?}", spool.view.now());
+}
+
+#[test]
+fn a_damaged_frame_is_left_out() {
+    let dir = TempDir::new().unwrap();
+    let mut spool = spool_of(dir.path(), 1 << 20);
+    for begin in [0, 10, 20] {
+        spool.append(&batch("a", begin, begin + 10), false).unwrap();
+    }
+    spool.append(&batch("b", 0, 10), false).unwrap();
+    drop(spool);
+    let segment = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .find(|p| p.extension().is_some_and(|e| e == "seg"))
+        .unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let mut spool = spool_of(dir.path(), 1 << 20);
+    let left = ranges(&mut spool);
+    assert!(left.len() < 4, "{left:?}");
+    spool.append(&batch("c", 0, 10), false).unwrap();
+    assert_eq!(ranges(&mut spool), [("c".into(), 0, 10)]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_is_told_and_tried_again() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("spool");
+    std::fs::write(&path, "in the way").unwrap();
+    let mut spool = spool_of(&path, 1 << 20);
+    assert!(spool.view.now().problem.is_some());
+    assert_eq!(spool.append(&batch("a", 0, 1), false).unwrap_err().reason(), "disk");
+    assert!(spool.is_empty() && spool.oldest().is_none());
+    std::fs::remove_file(&path).unwrap();
+    spool.append(&batch("a", 0, 1), false).unwrap();
+    assert_eq!(spool.view.now().problem, None);
+    // Two at once would mix their frames.
+    assert!(spool_of(&path, 1 << 20).view.now().problem.is_some());
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_frame_or_an_error(kind in 0_u8..4, bytes: Vec<u8>) {
+        let payload = [&[kind][..], &bytes].concat();
+        let _any = (frame::decode(&payload).is_ok(), frame::decode_batch(&payload).is_ok());
+        let good = frame::encode_batch(&batch("a", 0, 9), 5);
+        for cut in 0..good.len() {
+            prop_assert!(frame::decode_batch(&good[..cut]).is_err());
+        }
+    }
+}
