@@ -150,6 +150,8 @@ pub(super) async fn m5_trouble_with_the_watch(mut w: World) -> anyhow::Result<()
     api.set(Mode::Refuse);
     w.pace(50).await;
     api.set(Mode::Up);
+    // That the watch is back shows with the next event.
+    api.apply(&pod("web", &[("team", "green")]));
     wait_for("no problem any more", async || {
         w.status().await?["pods"]["problem"].is_null().then_some(())
     })

@@ -147,7 +147,7 @@ fn outcome(row: &Row) -> Outcome {
             Outcome::Skipped(why.clone())
         }
         None => {
-            let log = folder.map(|folder| folder.path().join("logs/taffrail-agent.log"));
+            let log = folder.as_ref().map(|folder| folder.path().join("logs/taffrail-agent.log"));
             let log = log.and_then(|log| std::fs::read_to_string(log).ok()).unwrap_or_default();
             let last: Vec<&str> = log.lines().rev().take(LOG_LINES).collect();
             let last: Vec<&str> = last.into_iter().rev().collect();

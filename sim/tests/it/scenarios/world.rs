@@ -41,7 +41,7 @@ pub(crate) struct World {
     pub(crate) dir: Arc<TempDir>,
     pub(crate) sink: Sink,
     pub(crate) ledger: Ledger,
-    /// More flags of the agent; the last of several counts.
+    /// More flags of the agent, also in place of the usual ones.
     pub(crate) flags: Vec<String>,
     /// How lines begin that carry no token and are no concern of the oracle.
     pub(crate) untold: Option<&'static str>,
@@ -131,8 +131,9 @@ impl World {
     /// Starts the agent without waiting for it.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         let show = |path: &str| self.path(path).display().to_string();
-        let mut flags = vec!["--collector".to_owned(), self.sink.url()];
+        let mut flags = Vec::new();
         for (flag, value) in [
+            ("--collector", self.sink.url()),
             ("--pod-logs", show("pods")),
             ("--kubelet-root", show("kubelet")),
             ("--state-dir", show("state")),
