@@ -90,7 +90,7 @@ impl Shipper {
     }
 
     /// The collector has told its positions.
-    pub(super) async fn connect(&mut self, positions: Vec<Position>) {
+    pub(super) fn connect(&mut self, positions: Vec<Position>) {
         self.connected = true;
         let (mut known, mut ledger, mut waits) = (positions, Vec::new(), false);
         if let Some(spool) = &self.spool {

@@ -56,7 +56,7 @@ impl Shipper {
             }
             Outcome::Positions(Ok(positions)) => {
                 self.answered();
-                self.connect(positions).await;
+                self.connect(positions);
                 return Duration::ZERO;
             }
             Outcome::Sent(Ok(answer)) => answer,

@@ -16,7 +16,7 @@ pub struct Malformed {
 impl Malformed {
     /// An error of that part.
     #[must_use]
-    pub fn of(what: &'static str) -> Self {
+    pub const fn of(what: &'static str) -> Self {
         Self { what }
     }
 }

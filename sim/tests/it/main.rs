@@ -5,6 +5,7 @@
 //! - `metrics`: an app's metric, from its page to PromQL and the autoscaler.
 //! - `refusals`: what the binaries say when they cannot start.
 //! - `scenarios`: the list of ways in which agents lose or double lines, row by row.
+//! - `spool`: the collector is away, and files vanish.
 //! - `telemetry`: the binaries' own metrics and spans over OTLP.
 //! - `docs`: pages made from the code.
 //! - `workspace`: who may depend on whom.
@@ -15,6 +16,7 @@ mod exactly_once;
 mod metrics;
 mod refusals;
 mod scenarios;
+mod spool;
 mod stack;
 mod telemetry;
 mod workspace;

@@ -18,12 +18,27 @@ impl Random {
     }
 }
 
-/// With `packing` rotated files are compressed, as the kubelet does. Then a request that is still
-/// under way when its agent dies must not be kept later: the content of a compressed file is known
-/// by what is committed when the next agent asks.
-async fn run(seed: u64, packing: bool) {
+/// What becomes of rotated files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rotated {
+    /// They stay.
+    Stay,
+    /// They are compressed, as the kubelet does. Then a request that is still under way when its
+    /// agent dies must not be kept later: the content of a compressed file is known by what is
+    /// committed when the next agent asks.
+    Packed,
+    /// They are removed, and the collector is away half of the time.
+    Removed,
+}
+
+async fn run(seed: u64, rotated: Rotated) {
     let mut random = Random(seed | 1);
     let mut w = World::new().await;
+    let packing = rotated == Rotated::Packed;
+    let mut down = false;
+    if rotated == Rotated::Removed {
+        w.with_spool(1 << 20);
+    }
     w.config.batch_bytes = 600;
     let mut faulty = Random(seed.wrapping_mul(77) | 1);
     w.fake.faults(move |_| match faulty.below(12) {
@@ -63,15 +78,23 @@ async fn run(seed: u64, packing: bool) {
                 }
                 w.start();
             }
-            2 => {
+            2 if !down => {
                 let seen = w.fake.with(|k| k.requests);
                 append(&path.join("0.log"), &cri(STDOUT, "tick"));
                 written.entry((pod, "stdout")).or_default().push("tick".into());
                 w.fake.until("a request", |k| k.requests > seen).await;
             }
+            3 | 4 if rotated == Rotated::Removed => {
+                down = !down;
+                w.fake.set_down(down);
+            }
             _ => {}
         }
+        if rotated == Rotated::Removed && random.below(3) == 0 {
+            remove(&w, &w.folder.path().join(folder(pod))).await;
+        }
     }
+    w.fake.set_down(false);
     let total: usize = written.values().map(Vec::len).sum();
     w.fake.until("all lines", |k| k.lines.len() >= total).await;
     w.settled().await;
@@ -113,11 +136,20 @@ fn rotate(folder: &Path, count: &mut u32, packing: bool) {
     }
 }
 
+/// Removes what is rotated, once nobody else holds it.
+async fn remove(w: &World, folder: &Path) {
+    let names = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    let old: Vec<_> = names.filter(|p| p.extension().is_some_and(|e| e != "log")).collect();
+    w.until_safe(&old).await;
+    old.iter().for_each(|path| fs::remove_file(path).unwrap());
+}
+
 #[tokio::test]
 async fn every_line_once_and_in_order() {
     let seeds = std::env::var_os("SEEDS").and_then(|s| s.to_str()?.parse().ok()).unwrap_or(6);
     for seed in 1..=seeds {
         eprintln!("seed {seed}");
-        run(seed, seed % 2 == 0).await;
+        let all = [Rotated::Removed, Rotated::Stay, Rotated::Packed];
+        run(seed, all[(seed % 3) as usize]).await;
     }
 }

@@ -113,15 +113,20 @@ impl World {
     /// Waits until the reader has read all that is to be read while the collector is away.
     pub(super) async fn until_read(&self, names: &[&str]) {
         let paths: Vec<PathBuf> = names.iter().map(|n| self.path(n)).collect();
+        self.until_safe(&paths).await;
+    }
+
+    /// Waits until these files are in the store or in the spool.
+    pub(super) async fn until_safe(&self, paths: &[PathBuf]) {
         let wait = async {
             loop {
                 let files = self.status().status().await;
-                let here = paths.iter().all(|p| files.iter().any(|f| f.path == *p && f.open));
+                let here = paths.iter().all(|p| files.iter().any(|f| f.path == *p));
                 let safe = |f: &crate::tail::FileStatus| !paths.contains(&f.path) || f.lag == 0;
                 if here && files.iter().all(safe) {
                     return;
                 }
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         let timeout = tokio::time::timeout(Duration::from_secs(30), wait).await;

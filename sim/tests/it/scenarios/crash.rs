@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use taffrail_sim::process::Process;
+use taffrail_sim::process::wait_for;
 use taffrail_sim::rng::Rng;
 use taffrail_sim::sink::Mode;
 
@@ -94,23 +94,65 @@ pub(super) async fn c7_state_folder_deleted(mut w: World) -> anyhow::Result<()> 
     w.finish().await
 }
 
+/// A damaged spool costs what is damaged, never the start.
+pub(super) async fn c6_damaged_spool(mut w: World) -> anyhow::Result<()> {
+    let mut log = w.pod("web")?;
+    log.lines(10)?;
+    w.start_reading().await?;
+    w.sink.set(Mode::Refuse);
+    log.fill("x".repeat(200));
+    for _ in 0..3 {
+        log.lines(2000)?;
+        log.rotate()?;
+    }
+    w.until_safe(|path| !path.ends_with(".log")).await?;
+    w.kill()?;
+    for (number, path) in files(&w.path("state/spool"))?.into_iter().enumerate() {
+        let mut bytes = std::fs::read(&path)?;
+        match number % 2 {
+            0 => bytes.truncate(bytes.len() - bytes.len().min(7)),
+            _ => bytes.iter_mut().skip(100).step_by(50).for_each(|byte| *byte = !*byte),
+        }
+        std::fs::write(&path, bytes)?;
+    }
+    w.sink.set(Mode::Up);
+    // The log's own files are all there: what the spool lost is read again.
+    w.finish().await
+}
+
+fn files(folder: &std::path::Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else if std::fs::metadata(&path)?.len() > 0 {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// As in an update in which the new agent starts before the old one has ended.
 pub(super) async fn c8_two_agents_one_folder(mut w: World) -> anyhow::Result<()> {
     let log = w.pod("web")?;
     log.lines(20)?;
     w.start_reading().await?;
-    let arguments: Vec<String> = [
-        ("--collector", w.sink.url()),
-        ("--pod-logs", w.pods_root().display().to_string()),
-        ("--state-dir", w.path("state").display().to_string()),
-    ]
-    .into_iter()
-    .flat_map(|(flag, value)| [flag.to_owned(), value])
-    .collect();
-    let mut second = Process::start("taffrail-agent", &arguments, &w.path("second"))?;
-    let status = second.ended().await?;
-    let said = second.log();
-    ensure!(status.code() == Some(1) && said.contains("in use by process"), "{status}: {said}");
+    let mut first = w.take_agent()?;
+    let said = w.said().len();
+    w.http_elsewhere()?;
+    w.start()?;
     log.lines(20)?;
+    wait_for("a word of the second", async || {
+        w.said()[said..].contains("in use by process").then_some(())
+    })
+    .await?;
+    log.lines(20)?;
+    ensure!(first.stop().await?.success(), "{}", first.log());
+    let start = Instant::now();
+    w.probe().await?;
+    println!("     C8: the second delivers {:?} after the end of the first", start.elapsed());
+    ensure!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     w.finish().await
 }
 

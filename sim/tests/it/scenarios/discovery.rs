@@ -42,6 +42,25 @@ pub(super) async fn d2_pod_deleted_while_the_sink_is_away(mut w: World) -> anyho
     w.finish().await
 }
 
+/// Likewise, and the agent is killed before the collector is back.
+pub(super) async fn d2_pod_deleted_then_the_agent_killed(mut w: World) -> anyhow::Result<()> {
+    let mut log = w.pod("web")?;
+    log.lines(10)?;
+    w.start_reading().await?;
+    w.sink.set(Mode::Status(503));
+    log.fill("x".repeat(200));
+    log.lines(3000)?;
+    w.until_read(&log.live()).await?;
+    log.remove_pod()?;
+    w.pace(1500).await;
+    w.until_safe(|path| path.contains("sim_web_")).await?;
+    w.kill()?;
+    w.start()?;
+    w.pace(1000).await;
+    w.sink.set(Mode::Up);
+    w.finish().await
+}
+
 pub(super) async fn d3_two_thousand_files(mut w: World) -> anyhow::Result<()> {
     let logs: Vec<ContainerLog> =
         (0..2000).map(|n| w.pod(&format!("pod-{n}"))).collect::<Result<_, _>>()?;

@@ -47,10 +47,12 @@ rows! {
     rotation::r7_pieces_across_a_rotation "R7" "the pieces of a line on both sides of a rotation";
     rotation::r8_renamed_and_back "R8" "renamed and back: the runtime could not reopen";
     rotation::r9_writer_stays_with_the_renamed "R9" "the writer stays with the renamed file for 5 s";
+    rotation::r10_rotated_away_while_frozen "R10" "agent frozen; rotated, compressed and removed meanwhile";
     rotation::r11_temporary_file_of_compression "R11" "compression seen in its middle";
     rotation::r12_twenty_rotations_two_files "R12" "twenty rotations, two files kept";
     rotation::r13_unreadable_after_logrotate "R13" "a new file that cannot be read at first";
     rotation::r14_sink_unavailable_and_rotated "R14" "collector unavailable, 8 MB at once, rotated";
+    rotation::r15_rotated_away_while_the_sink_is_away "R15" "collector away, two files kept, agent killed";
     truncation::t1_truncated_with_an_equal_head "T1" "truncated, the same head, more than before";
     truncation::t2_truncated_and_shorter "T2" "truncated, the same head, less than before";
     truncation::t3_hole_of_a_writer_without_append "T3" "truncated under a writer without O_APPEND: a hole";
@@ -66,6 +68,7 @@ rows! {
     crash::c1_killed_after_delivery "C1" "SIGKILL right after delivery";
     crash::c2_killed_with_full_buffers "C2" "collector unavailable, SIGKILL, collector back";
     crash::c3_two_hundred_kills "C3" "200 SIGKILLs at random moments, lines all the while";
+    crash::c6_damaged_spool "C6" "the spool cut and damaged while the agent is down";
     crash::c7_state_folder_deleted "C7" "the state folder deleted under the running agent";
     crash::c8_two_agents_one_folder "C8" "two agents on one state folder";
     crash::c9_ends_in_time_with_a_backlog "C9" "SIGTERM with a backlog";
@@ -96,6 +99,7 @@ rows! {
     content::f13_times_are_those_of_the_runtime "F13" "times out of order and of two hours ago";
     discovery::d1_pods_that_live_a_second "D1" "five pods that live a second each";
     discovery::d2_pod_deleted_while_the_sink_is_away "D2" "a pod writes 4 MB and is deleted, collector away";
+    discovery::d2_pod_deleted_then_the_agent_killed "D2b" "a pod is deleted, then the agent killed, collector away";
     discovery::d3_two_thousand_files "D3" "2,000 files, two lines each";
     discovery::d4_five_hundred_pods_at_once "D4" "500 pods at once";
     discovery::d5_crash_loop "D5" "twenty restarts of a container";
@@ -118,6 +122,7 @@ rows! {
     metadata::m6_static_pod "M6" "a static pod, its folder named by a hash";
     metadata::m7_init_and_ephemeral_containers "M7" "init, sidecar and ephemeral containers";
     metadata::m8_cost_at_the_api_server "M8" "300 changes: one list, one watch";
+    resources::o2_state_folder_read_only "O2" "a state folder that cannot be written";
     resources::o4_one_shouts_others_whisper "O4" "one pod writes 20 MB, others a line each";
     resources::o6_churn "O6" "1,800 pods come and go";
     resources::o8_little_cpu "O8" "a twentieth of a core";

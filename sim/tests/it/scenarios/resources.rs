@@ -4,8 +4,24 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use taffrail_sim::logtree::ContainerLog;
+use taffrail_sim::sink::Mode;
 
 use super::world::World;
+
+/// Without a folder of its own it reads and sends as ever, and says what it cannot do.
+pub(super) async fn o2_state_folder_read_only(mut w: World) -> anyhow::Result<()> {
+    w.run_as_nobody()?;
+    std::os::unix::fs::chown(w.path("state"), Some(0), Some(0))?;
+    let log = w.pod("web")?;
+    log.lines(20)?;
+    w.start_reading().await?;
+    ensure!(w.said().contains("nothing can be kept on this node"), "{}", w.said());
+    w.sink.set(Mode::Refuse);
+    log.lines(20)?;
+    w.pace(3000).await;
+    w.sink.set(Mode::Up);
+    w.finish().await
+}
 
 pub(super) async fn o4_one_shouts_others_whisper(mut w: World) -> anyhow::Result<()> {
     let mut hot = w.pod("hot")?;

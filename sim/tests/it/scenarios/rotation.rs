@@ -138,6 +138,44 @@ pub(super) async fn r9_writer_stays_with_the_renamed(mut w: World) -> anyhow::Re
     w.finish().await
 }
 
+/// A file that is held open stays readable, whatever became of its names meanwhile.
+pub(super) async fn r10_rotated_away_while_frozen(mut w: World) -> anyhow::Result<()> {
+    let mut log = w.pod("web")?;
+    log.lines(20)?;
+    w.start_reading().await?;
+    w.freeze()?;
+    log.lines(50)?;
+    let rotated = log.rotate()?;
+    log.lines(50)?;
+    std::fs::remove_file(compress(&rotated)?)?;
+    w.pace(3000).await;
+    w.thaw()?;
+    w.finish().await
+}
+
+/// The kubelet keeps two files, so what was rotated while the collector was away is gone when it is
+/// back; the agent is killed in between.
+pub(super) async fn r15_rotated_away_while_the_sink_is_away(mut w: World) -> anyhow::Result<()> {
+    let mut log = w.pod("web")?;
+    log.lines(10)?;
+    w.start_reading().await?;
+    w.sink.set(Mode::Refuse);
+    log.fill("x".repeat(150));
+    for turn in 0..6 {
+        log.lines(3000)?;
+        w.until_read(&log.live()).await?;
+        log.rotate_like_kubelet(2)?;
+        w.until_safe(|path| !path.ends_with(".log")).await?;
+        if turn == 3 {
+            w.kill()?;
+            w.start()?;
+        }
+    }
+    log.lines(10)?;
+    w.sink.set(Mode::Up);
+    w.finish().await
+}
+
 pub(super) async fn r11_temporary_file_of_compression(mut w: World) -> anyhow::Result<()> {
     let mut log = w.pod("web")?;
     log.lines(100)?;

@@ -178,6 +178,42 @@ impl World {
         self.agent.as_mut().context("the agent is running")
     }
 
+    /// Takes the running agent out of the node's hands: another may be started beside it.
+    pub(crate) fn take_agent(&mut self) -> anyhow::Result<Process> {
+        self.agent.take().context("the agent is running")
+    }
+
+    /// The next agent answers at another address.
+    pub(crate) fn http_elsewhere(&mut self) -> anyhow::Result<()> {
+        self.http = Port::take([127, 0, 0, 1])?;
+        Ok(())
+    }
+
+    /// Waits until the agent says that the collector is away and that the files whose paths satisfy
+    /// `which` are safe all the same.
+    pub(crate) async fn until_safe(&self, which: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+        wait_for("files that are safe", async || {
+            let status = self.status().await?;
+            let mut files = status["files"].as_array()?.iter();
+            let safe = files
+                .all(|file| !which(file["path"].as_str().unwrap_or_default()) || file["lag"] == 0);
+            (safe && status["spool"]["away"] == true).then_some(())
+        })
+        .await
+    }
+
+    /// Waits until the agent has read a file to its end.
+    pub(crate) async fn until_read(&self, path: &Path) -> anyhow::Result<()> {
+        let size = std::fs::metadata(path)?.len();
+        wait_for("the end of a file", async || {
+            let status = self.status().await?;
+            let mut files = status["files"].as_array()?.iter();
+            let file = files.find(|file| file["path"].as_str().map(Path::new) == Some(path))?;
+            (file["position"].as_u64() == Some(size)).then_some(())
+        })
+        .await
+    }
+
     /// What the agent has printed.
     pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(self.path("logs/taffrail-agent.log")).unwrap_or_default()
