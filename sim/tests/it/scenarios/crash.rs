@@ -103,7 +103,8 @@ pub(super) async fn c6_damaged_spool(mut w: World) -> anyhow::Result<()> {
     log.fill("x".repeat(200));
     for _ in 0..3 {
         log.lines(2000)?;
-        log.rotate()?;
+        let rotated = log.rotate()?;
+        w.until_file(&rotated, |file| file["lag"] == 0).await?;
     }
     w.until_safe(|path| !path.ends_with(".log")).await?;
     w.kill()?;

@@ -50,7 +50,11 @@ pub(super) async fn d2_pod_deleted_then_the_agent_killed(mut w: World) -> anyhow
     w.sink.set(Mode::Status(503));
     log.fill("x".repeat(200));
     log.lines(3000)?;
-    w.until_read(&log.live()).await?;
+    let size = fs::metadata(log.live())?.len();
+    w.until_file(&log.live(), |file| {
+        file["committed"].as_u64().zip(file["lag"].as_u64()).is_some_and(|(c, l)| c + l == size)
+    })
+    .await?;
     log.remove_pod()?;
     w.pace(1500).await;
     w.until_safe(|path| path.contains("sim_web_")).await?;

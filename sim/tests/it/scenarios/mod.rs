@@ -2,18 +2,20 @@
 //! agent on real files, and a collector that fails as it is told.
 //!
 //! `cargo test -p taffrail-sim --test it scenarios -- --nocapture` prints a line for each row;
-//! `docs/scenarios.md` has the table. Rows that need what this machine does not give (root, a mount)
+//! `docs/scenarios.md` has the table ([`page`]). Rows that need what this machine does not give (root, a mount)
 //! say so and pass.
 
 mod content;
 mod crash;
 mod discovery;
 mod metadata;
+mod page;
 mod resources;
 mod rotation;
 mod store;
 mod suite;
 mod truncation;
+mod volumes;
 mod world;
 
 use suite::{Row, verdict};
@@ -26,6 +28,7 @@ macro_rules! rows {
             name: stringify!($name),
             id: $id,
             what: $what,
+            room: stringify!($room),
             run: |world| Box::pin($room::$name(world)),
         }),*];
         $(
@@ -122,6 +125,10 @@ rows! {
     metadata::m6_static_pod "M6" "a static pod, its folder named by a hash";
     metadata::m7_init_and_ephemeral_containers "M7" "init, sidecar and ephemeral containers";
     metadata::m8_cost_at_the_api_server "M8" "300 changes: one list, one watch";
+    volumes::v1_mounted_after_the_agent_started "V1" "a volume mounted after the agent started";
+    volumes::v2_unmounted_after_its_pod "V2" "a pod deleted, its volume unmounted";
+    volumes::v7_volume_removed_with_its_pod "V7" "a pod deleted, its emptyDir removed at once";
+    volumes::v8_links_out_of_the_volume "V8" "links out of a volume";
     resources::o2_state_folder_read_only "O2" "a state folder that cannot be written";
     resources::o4_one_shouts_others_whisper "O4" "one pod writes 20 MB, others a line each";
     resources::o6_churn "O6" "1,800 pods come and go";

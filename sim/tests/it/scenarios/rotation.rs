@@ -163,9 +163,9 @@ pub(super) async fn r15_rotated_away_while_the_sink_is_away(mut w: World) -> any
     log.fill("x".repeat(150));
     for turn in 0..6 {
         log.lines(3000)?;
-        w.until_read(&log.live()).await?;
         log.rotate_like_kubelet(2)?;
-        w.until_safe(|path| !path.ends_with(".log")).await?;
+        let rotated = log.rotated()?;
+        w.until_file(&rotated[rotated.len() - 1], |file| file["lag"] == 0).await?;
         if turn == 3 {
             w.kill()?;
             w.start()?;

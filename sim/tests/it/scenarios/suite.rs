@@ -31,6 +31,8 @@ pub(crate) struct Row {
     pub(crate) id: &'static str,
     /// What happens in it.
     pub(crate) what: &'static str,
+    /// The file of this folder that it stands in.
+    pub(crate) room: &'static str,
     /// Runs it.
     pub(crate) run: fn(World) -> Running,
 }

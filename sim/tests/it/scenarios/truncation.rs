@@ -102,20 +102,22 @@ pub(super) async fn t6_inode_reused_while_down(mut w: World) -> anyhow::Result<(
     w.delivered().await?;
     w.stop().await?;
     let inode = fs::metadata(log.live())?.ino();
-    log.remove_pod()?;
-    // Files of other names until one has the inode of the old log.
     let new = w.pod("api")?;
-    let spare = w.path("spare");
-    fs::create_dir_all(&spare)?;
+    let mut spare = Vec::new();
+    fs::remove_file(log.live())?;
+    // Files beside it until one has its inode: others on this machine may be faster.
     let mut reused = false;
     for number in 0..2000 {
-        let path = spare.join(format!("{number}"));
+        let path = log.folder.join(format!("spare-{number}"));
         if File::create(&path)?.metadata()?.ino() == inode {
             fs::rename(&path, new.live())?;
             reused = true;
             break;
         }
+        spare.push(path);
     }
+    spare.iter().try_for_each(fs::remove_file)?;
+    log.remove_pod()?;
     new.lines(200)?;
     w.finish().await?;
     if reused { Ok(()) } else { skip("passed, but the file system did not give the inode again") }

@@ -202,14 +202,17 @@ impl World {
         .await
     }
 
-    /// Waits until the agent has read a file to its end.
-    pub(crate) async fn until_read(&self, path: &Path) -> anyhow::Result<()> {
-        let size = std::fs::metadata(path)?.len();
-        wait_for("the end of a file", async || {
+    /// Waits until something holds of what the agent says of a file.
+    pub(crate) async fn until_file(
+        &self,
+        path: &Path,
+        holds: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<()> {
+        wait_for(&format!("what should hold of {}", path.display()), async || {
             let status = self.status().await?;
             let mut files = status["files"].as_array()?.iter();
             let file = files.find(|file| file["path"].as_str().map(Path::new) == Some(path))?;
-            (file["position"].as_u64() == Some(size)).then_some(())
+            holds(file).then_some(())
         })
         .await
     }
