@@ -37,15 +37,21 @@ impl Batch {
         Ok((first, second))
     }
 
-    /// What continues these committed positions of some of its files. Groups that are committed are
+    /// What continues these committed positions, of those of its files that are in conflict. Groups that are committed are
     /// left out; where the batch begins behind what is committed, a record says what is missing.
     #[must_use]
     pub fn after(self, committed: &[Position], now: Nanos) -> Rest {
         let told = |source: &str| committed.iter().find(|p| p.source == source);
         let known: Vec<Option<u64>> =
             self.spans.iter().map(|s| told(&s.source).map(|p| p.committed)).collect();
+        // A group is committed whole: of its files those that are told decide. One that is not told
+        // is committed up to its end, or not at all.
         let is_new = |moves: &[(u32, u64)]| {
-            moves.iter().any(|(span, end)| known[*span as usize].is_none_or(|known| *end > known))
+            let mut told = moves
+                .iter()
+                .filter_map(|(span, end)| Some(*end > known[*span as usize]?))
+                .peekable();
+            told.peek().is_none() || told.any(|new| new)
         };
         let mut rest = self.pick(|_, moves| is_new(moves));
         if rest.groups.is_empty() {

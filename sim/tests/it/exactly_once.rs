@@ -13,10 +13,10 @@ use taffrail_sim::rng::Rng;
 use crate::stack::Stack;
 
 const PODS: [&str; 4] = ["web", "api", "worker", "db"];
-/// SIGKILLs in one run.
-const ROUNDS: u64 = 20;
+/// SIGKILLs in one run, at the least.
+const KILLS: u64 = 200;
 /// Lines a second, all pods together.
-const RATE: u64 = 3000;
+const RATE: u64 = 1000;
 
 /// The program that writes the logs: outside agent and collector.
 struct Writer {
@@ -77,35 +77,77 @@ async fn settle(stack: &Stack, written: &BTreeMap<String, u64>) -> anyhow::Resul
     settled.with_context(|| format!("{verdict:?}")).map(|()| verdict)
 }
 
+/// An agent and a collector that are killed again and again.
+struct Victims {
+    agent: Process,
+    collector: Process,
+    kills: u64,
+}
+
+impl Victims {
+    fn kill_agent(&mut self, stack: &Stack) -> anyhow::Result<()> {
+        self.agent.kill()?;
+        self.agent = stack.start_agent_with(&["--spool-after", "100ms"])?;
+        self.kills += 1;
+        Ok(())
+    }
+
+    fn kill_collector(&mut self) -> anyhow::Result<()> {
+        self.kills += 1;
+        self.collector.kill()
+    }
+
+    /// One of the two dies, or both; now and then the collector stays away for a while, in which the
+    /// agent dies again.
+    async fn round(
+        &mut self,
+        stack: &Stack,
+        writer: &mut Writer,
+        rng: &mut Rng,
+    ) -> anyhow::Result<()> {
+        match rng.below(10) {
+            0..5 => return self.kill_agent(stack),
+            5..7 => self.kill_collector()?,
+            7..9 => {
+                self.kill_collector()?;
+                self.kill_agent(stack)?;
+            }
+            _ => {
+                self.kill_collector()?;
+                for _ in 0..rng.below(4) {
+                    writer.progress(1 + rng.below(8))?;
+                    self.kill_agent(stack)?;
+                }
+                writer.progress(1 + rng.below(8))?;
+            }
+        }
+        self.collector = stack.start_collector().await?;
+        Ok(())
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn every_line_once_through_twenty_kills() -> anyhow::Result<()> {
+async fn every_line_once_through_two_hundred_kills() -> anyhow::Result<()> {
     let seed = 20_261_120;
     let stack = Stack::new()?;
     std::fs::create_dir_all(stack.path("pods"))?;
     let pods = PODS.map(str::to_owned);
     std::fs::write(stack.path("pods.json"), podlog::pod_list(&pods, "node-1"))?;
-    let mut collector = stack.start_collector().await?;
-    let mut agent = stack.start_agent()?;
+    let collector = stack.start_collector().await?;
+    let agent = stack.start_agent_with(&["--spool-after", "100ms"])?;
+    let mut victims = Victims { agent, collector, kills: 0 };
     let mut writer = Writer::start(&stack, seed)?;
     let mut rng = Rng::new(seed);
-    for round in 0..ROUNDS {
-        // Reports come some 60 times a second: a kill every 0.1 to 1 seconds.
-        writer.progress(6 + rng.below(54))?;
-        match rng.below(3) {
-            0 => restart_agent(&stack, &mut agent)?,
-            1 => {
-                collector.kill()?;
-                collector =
-                    stack.start_collector().await.with_context(|| format!("round {round}"))?;
-            }
-            _ => {
-                collector.kill()?;
-                restart_agent(&stack, &mut agent)?;
-                collector =
-                    stack.start_collector().await.with_context(|| format!("round {round}"))?;
-            }
-        }
+    while victims.kills < KILLS {
+        // Reports come twenty times a second.
+        writer.progress(1 + rng.below(6))?;
+        let kills = victims.kills;
+        victims
+            .round(&stack, &mut writer, &mut rng)
+            .await
+            .with_context(|| format!("after {kills} kills"))?;
     }
+    let Victims { mut agent, mut collector, .. } = victims;
     let written = writer.finish()?;
     let lines: u64 = written.values().sum();
     ensure!(lines > 5000, "only {lines} lines were written: the run proves little");
@@ -120,12 +162,6 @@ async fn every_line_once_through_twenty_kills() -> anyhow::Result<()> {
     assert!(again.is_clean(), "after a restart: {again:?}");
     found_by_label_with_the_cli(&stack, &written)?;
     collector.stop().await?;
-    Ok(())
-}
-
-fn restart_agent(stack: &Stack, agent: &mut Process) -> anyhow::Result<()> {
-    agent.kill()?;
-    *agent = stack.start_agent()?;
     Ok(())
 }
 

@@ -62,12 +62,7 @@ impl Stack {
         Ok(process)
     }
 
-    /// Starts the agent without waiting for it.
-    pub(crate) fn start_agent(&self) -> anyhow::Result<Process> {
-        self.start_agent_with(&[])
-    }
-
-    /// Likewise, with further arguments.
+    /// Starts the agent with further arguments, without waiting for it.
     pub(crate) fn start_agent_with(&self, more: &[&str]) -> anyhow::Result<Process> {
         let mut arguments = self.agent_args();
         arguments.extend(more.iter().map(|&argument| argument.to_owned()));
