@@ -231,9 +231,12 @@ pub(super) async fn d12_many_files_in_one_folder(mut w: World) -> anyhow::Result
     let logs: Vec<PlainLog> = (0..10)
         .map(|n| w.volume_log("web", &format!("active-{n}.log")))
         .collect::<Result<_, _>>()?;
+    let start = Instant::now();
     w.start_reading().await?;
+    println!("     D12: reads after {:?}", start.elapsed());
     logs.iter().try_for_each(|log| log.lines(5))?;
     w.delivered().await?;
+    println!("     D12: all after {:?}", start.elapsed());
     w.pace(3000).await;
     let before = w.agent()?.cpu_seconds()?;
     w.pace(3000).await;

@@ -112,7 +112,7 @@ rows! {
     discovery::d9_few_descriptors "D9" "64 descriptors, 300 files";
     discovery::d10_root_is_a_link_to_nowhere "D10" "/var/log/pods leads to what is not mounted";
     discovery::d11_folders_fifos_sockets_devices "D11" "folders, FIFOs, sockets, devices with names of logs";
-    discovery::d12_many_files_in_one_folder "D12" "20,000 files in a folder, ten of them written";
+    discovery::d12_many_files_in_one_folder "D12" "5,000 files in a folder, ten of them written";
     discovery::d13_unreadable_for_a_while "D13" "no right to read for a while";
     discovery::d14_odd_names "D14" "spaces, newlines, bytes that are no text, 255 bytes";
     discovery::d15_idle_for_a_day "D15" "a file idle for a day, then one line";

@@ -102,7 +102,11 @@ impl World {
         Ok(PlainLog::new(folder.join(name), &format!("{pod}/{name}"), &self.ledger))
     }
 
+    /// Gives the agent a flag, in place of the same one of before.
     pub(crate) fn flag(&mut self, name: &str, value: impl std::fmt::Display) {
+        if let Some(at) = self.flags.iter().position(|flag| flag == name) {
+            self.flags.drain(at..at + 2);
+        }
         self.flags.extend([name.to_owned(), value.to_string()]);
     }
 
