@@ -56,6 +56,9 @@ use tail::LogPipeline;
 /// How long the collector may take to answer a batch.
 const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long the agent before this one may take to end.
+const PREDECESSOR: Duration = Duration::from_secs(60);
+
 /// The parts keep the grace themselves; only who does not is left behind.
 const SLACK: Duration = Duration::from_secs(1);
 
@@ -73,7 +76,7 @@ pub struct Agent {
     listener: Option<(TcpListener, axum::Router)>,
     reloads: Reloads,
     follower: Option<Follower>,
-    _state: StateDir,
+    _state: Option<StateDir>,
 }
 
 impl Agent {
@@ -82,7 +85,15 @@ impl Agent {
     /// # Errors
     /// When one of these cannot be had.
     pub async fn build(config: Config, registry: &Registry) -> anyhow::Result<Self> {
-        let state = StateDir::take(&config.state_dir)?;
+        let state = match StateDir::wait(&config.state_dir, PREDECESSOR).await {
+            Ok(state) => Some(state),
+            Err(error @ state::Error::Held { .. }) => return Err(error.into()),
+            // The positions are kept by the collector: logs go on, only nothing can be spooled.
+            Err(error) => {
+                tracing::error!(%error, "nothing can be kept on this node, going on without");
+                None
+            }
+        };
         let client = Client::new(&config.collector)?.with_timeout(COLLECTOR_TIMEOUT);
         let wanted = &config.namespace_labels;
         let (source, pods) = Source::open(&config.pods, &config.place.node, wanted).await?;

@@ -6,9 +6,13 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use tokio::time::Instant;
 
+/// How often it is tried whether the other agent has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Name of the locked file; it holds the number of the process for people to read.
 const LOCK: &str = "lock";
 
@@ -44,6 +48,28 @@ pub struct StateDir {
 }
 
 impl StateDir {
+    /// Takes the folder, waiting for an agent that holds it: in an update the new one may start before
+    /// the old one has ended.
+    ///
+    /// # Errors
+    /// As [`StateDir::take`]; another agent must hold it for as long as `patience`.
+    pub async fn wait(path: &Path, patience: Duration) -> Result<Self, Error> {
+        let start = Instant::now();
+        loop {
+            let error = match Self::take(path) {
+                Err(error @ Error::Held { .. }) => error,
+                taken => return taken,
+            };
+            if start.elapsed() >= patience {
+                return Err(error);
+            }
+            if start.elapsed() < LOOK_EVERY {
+                tracing::warn!(%error, ?patience, "waiting for the other agent to end");
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// Makes the folder if need be and takes it.
     ///
     /// # Errors
@@ -87,6 +113,22 @@ mod tests {
         assert!(matches!(&error, Error::Held { process, .. } if *process == me), "{error}");
         drop(first);
         StateDir::take(&path).expect("free again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_agent_waits_for_the_one_before() {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let folder = tempfile::tempdir().expect("folder");
+        let first = StateDir::take(folder.path()).expect("free");
+        let start = Instant::now();
+        let error = StateDir::wait(folder.path(), PATIENCE).await.expect_err("held");
+        assert!(matches!(error, Error::Held { .. }) && start.elapsed() >= PATIENCE, "{error}");
+        let second = StateDir::wait(folder.path(), PATIENCE);
+        let ends = async {
+            tokio::time::sleep(PATIENCE / 2).await;
+            drop(first);
+        };
+        tokio::join!(second, ends).0.expect("free again");
     }
 
     #[test]

@@ -154,6 +154,24 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill_process(self.pid(), signal)?)
+    }
+
+    /// How many descriptors it holds whose names satisfy `wanted`.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn descriptors(&self, wanted: impl Fn(&Path) -> bool) -> anyhow::Result<usize> {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?;
+        let names = open.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+        Ok(names.filter(|name| wanted(name)).count())
+    }
+
     /// SIGKILL, and waits until it is gone.
     ///
     /// # Errors

@@ -171,13 +171,14 @@ impl Chain {
         }
     }
 
-    /// Puts the files in the order of their names. A file that had the live name and has none any
-    /// more is older than all that have one: what is removed first was written first.
+    /// Puts the files in the order of their names. A file that has no name any more is older than all
+    /// that have one: what is removed first was written first. Such files stay in the order that they
+    /// are in: the last name that was seen of one may be older than that of a later one.
     pub fn sort(&mut self) {
         self.files.sort_by_cached_key(|f| {
             let Place { restart, rotated, packed } = f.place.clone();
-            let vanished = rotated.is_none() && !f.listed;
-            (restart, !vanished, rotated.is_none(), rotated, packed, f.number)
+            let name = f.listed.then_some((rotated.is_none(), rotated, packed, f.number));
+            (restart, name)
         });
     }
 

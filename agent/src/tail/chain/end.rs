@@ -13,7 +13,7 @@ use crate::tail::join::Joiner;
 const RENAMED_QUIET: Duration = Duration::from_secs(300);
 /// How long an open line waits for its end when its file is silent: longer than a slow writer
 /// pauses, and short enough that the last words of a container that has died are seen.
-const OPEN_QUIET: Duration = Duration::from_secs(60);
+const OPEN_QUIET: Duration = Duration::from_secs(8);
 /// How old the last write to a rotated file must be for it to be taken as finished at first sight.
 const OLD_NANOS: Nanos = 5_000_000_000;
 

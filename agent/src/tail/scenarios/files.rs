@@ -1,6 +1,7 @@
 //! What happens to files: rotation, truncation, removal, compression, and restarts in between.
 
 use super::world::{STDOUT, World, append, compress, cri};
+use crate::ship::fake::Fault;
 use std::fs;
 
 const T1: &str = "0.log.20261120-101112";
@@ -59,9 +60,7 @@ async fn the_writer_stays_with_the_renamed_file() {
 #[tokio::test]
 async fn removed_while_unread() {
     let mut w = World::new().await;
-    w.fake.faults(|n| {
-        if n <= 3 { crate::ship::fake::Fault::Unavailable } else { crate::ship::fake::Fault::None }
-    });
+    w.fake.faults(|n| if n <= 3 { Fault::Unavailable } else { Fault::None });
     let texts: Vec<String> = (0..500).map(|n| format!("line {n}")).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     w.write("0.log", STDOUT, &texts);
@@ -74,6 +73,46 @@ async fn removed_while_unread() {
     while !status.status().await.is_empty() {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn removed_unread_one_after_the_other() {
+    let mut w = World::new().await;
+    let away = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let is_away = away.clone();
+    w.fake.faults(move |_| {
+        if is_away.load(std::sync::atomic::Ordering::SeqCst) {
+            Fault::Unavailable
+        } else {
+            Fault::None
+        }
+    });
+    // So many batches that no more is read.
+    let long: Vec<String> = (0..8).map(|n| format!("{n} {}", "x".repeat(5000))).collect();
+    let mut texts: Vec<&str> = long.iter().map(String::as_str).collect();
+    w.write("0.log", STDOUT, &texts);
+    w.start();
+    w.fake.until("an attempt", |k| k.requests > 0).await;
+    let status = w.status();
+    let seen = async |files: usize, name: &str| loop {
+        let all = status.status().await;
+        if all.len() == files && all.iter().any(|f| f.path.ends_with(name)) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    };
+    // The first is seen under its new name, the second never is.
+    w.rename("0.log", T1);
+    seen(1, T1).await;
+    w.write("0.log", STDOUT, &["second"]);
+    seen(2, "0.log").await;
+    fs::remove_file(w.path(T1)).unwrap();
+    fs::remove_file(w.path("0.log")).unwrap();
+    w.write("0.log", STDOUT, &["third"]);
+    seen(3, "0.log").await;
+    away.store(false, std::sync::atomic::Ordering::SeqCst);
+    texts.extend(["second", "third"]);
+    w.expect(&texts).await;
 }
 
 #[tokio::test]
