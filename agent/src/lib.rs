@@ -13,6 +13,7 @@
 //! closed and empty. Whoever has not ended within the grace is left behind and named. What was not
 //! acknowledged is read again at the next start; samples that wait in memory are lost, and counted.
 
+pub mod allocator;
 pub mod batch;
 pub mod config;
 mod descriptors;

@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use taffrail_agent::Agent;
 use taffrail_agent::config::{Config, SCHEMA, Surroundings};
+use taffrail_agent::{Agent, allocator};
 use taffrail_kit::config::Settings;
 use taffrail_kit::{panics, shutdown, telemetry};
 
 fn main() -> ExitCode {
+    allocator::use_one_heap();
     panics::abort_on_panic();
     let around = Surroundings::look();
     let (settings, config) = match SCHEMA.start(|settings| Config::check(settings, &around)) {

@@ -214,6 +214,8 @@ impl Reader {
             file.resume(known, &self.config.node, line_max)?;
         }
         file.hand_back();
+        // Most containers have one file: room for more would be most of what a file costs.
+        chain.files.reserve_exact(1);
         chain.files.push(file);
         Ok(())
     }
@@ -270,6 +272,7 @@ impl Reader {
             let content = Unpacked::open(&path, position)?;
             let number = self.new_number(id);
             let head = Head { number, id: look.id, source: source.into(), generation, found };
+            chain.files.reserve_exact(1);
             chain.files.push(TailFile::packed(content, head, physical_line_max(&self.config)));
         }
         Ok(())
