@@ -18,8 +18,8 @@ for argument; do case "$argument" in
 esac; done
 echo "$@" >>"$folder/started"
 number=${from:-1}
-while [ ! -e "$folder/end" ]; do
-  if [ -e "$folder/$number" ]; then cat "$folder/$number"; number=$((number + 1))
+while [ -d "$folder" ] && [ ! -e "$folder/end" ]; do
+  if [ -e "$folder/$number" ]; then cat "$folder/$number" || exit; number=$((number + 1))
   elif [ -e "$folder/$((number + 1))" ] || [ -e "$folder/gap-$number" ]; then number=$((number + 1))
   else sleep 0.02; fi
 done

@@ -92,8 +92,8 @@ for argument; do case "$argument" in
   --cursor=*) from="${argument#*;i=}"; from=$((0x${from%%;*}));;
 esac; done
 number=${from:-1}
-while :; do
-  if [ -e "$folder/$number" ]; then cat "$folder/$number"; number=$((number + 1))
+while [ -d "$folder" ]; do
+  if [ -e "$folder/$number" ]; then cat "$folder/$number" || exit; number=$((number + 1))
   else sleep 0.05; fi
 done
 "#;
