@@ -18,6 +18,8 @@ use super::Metrics;
 
 /// How long a batch waits for more frames.
 const LINGER: Duration = Duration::from_millis(100);
+/// How long failures are waited for at the end of the process, all together.
+const END_PATIENCE: Duration = Duration::from_secs(1);
 /// The first wait after a failure; it doubles up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// The longest wait after a failure.
@@ -177,6 +179,7 @@ impl Sender {
     async fn deliver(&mut self, batch: Vec<Bytes>) -> bool {
         let mut waiting = VecDeque::from([batch]);
         let mut backoff = BACKOFF_MIN;
+        let mut patience = END_PATIENCE;
         while let Some(batch) = waiting.front() {
             match self.attempt(batch).await {
                 Attempt::Delivered => {
@@ -202,10 +205,15 @@ impl Sender {
                     if !std::mem::replace(&mut self.failing, true) {
                         tracing::warn!(reason, "metrics cannot be delivered, trying again");
                     }
-                    if self.queue.closed_within(asked.unwrap_or_else(|| jittered(backoff))).await {
-                        // The process ends: its samples are old before anybody takes them.
-                        self.queue.state().under_way = waiting.iter().map(Vec::len).sum();
-                        return false;
+                    let wait = asked.unwrap_or_else(|| jittered(backoff));
+                    if self.queue.closed_within(wait).await {
+                        let Some(left) = patience.checked_sub(wait) else {
+                            // The process ends: its samples are old before anybody takes them.
+                            self.queue.state().under_way = waiting.iter().map(Vec::len).sum();
+                            return false;
+                        };
+                        patience = left;
+                        tokio::time::sleep(wait).await;
                     }
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                 }
