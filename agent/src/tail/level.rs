@@ -147,18 +147,26 @@ fn word(head: &[u8]) -> Option<Level> {
     let near = &head[..head.len().min(WORD_BYTES)];
     let (mut at, mut front) = (0, 0);
     while at < near.len() {
-        if near[at] == 0x1B {
+        let byte = near[at];
+        if byte == 0x1B {
             at += colour(&near[at..]);
             front = at;
             continue;
         }
-        if !near[at].is_ascii_alphabetic() {
+        // What colours a word is not a part of it.
+        let before = at.checked_sub(1).filter(|_| at != front).map(|b| near[b]);
+        // Most bytes are inside of words, and most words begin with a small letter.
+        let begins = match (byte, before) {
+            (b'A'..=b'Z', Some(b)) => !b.is_ascii_alphanumeric() && b != b'_',
+            (b'a'..=b'z', Some(b)) => matches!(b, b'[' | b'<' | b'(' | b':'),
+            (b'A'..=b'Z' | b'a'..=b'z', None) => true,
+            _ => false,
+        };
+        if !begins {
             at += 1;
             continue;
         }
         let text = take_word(&near[at..]);
-        // What colours a word is not a part of it.
-        let before = at.checked_sub(1).filter(|_| at != front).map(|b| near[b]);
         let after = near.get(at + text.len()).copied();
         if let Some(level) = bare(text, before, after) {
             return Some(level);

@@ -219,6 +219,53 @@ fn finds_that_overlap_go_as_one() {
     assert_eq!(apply(&redactor, "x from a@example.org now y"), "x [wide] y");
 }
 
+#[test]
+fn a_long_run_of_numbers_is_looked_at_to_its_end() {
+    let many = "17 23 ".repeat(500);
+    let text = format!("{many}10.1.2.3 {many}4111 1111 1111 1111 {many}078-05-1120 {many}");
+    let expected = format!("{many}[ip] {many}[card] {many}[ssn] {many}");
+    assert_eq!(apply(&redactor("ip,card,ssn"), &text), expected);
+}
+
+/// Whatever somebody writes a megabyte of: the work grows with the length, and no more than that.
+#[test]
+fn long_lines_are_looked_at_once() {
+    let parts = [
+        "1 ",
+        "1.",
+        "1-",
+        "eyJ",
+        "eyJ-",
+        "eyJaaaaaaaaaa.",
+        "ghp_",
+        "ghp_-",
+        "password=",
+        "token:",
+        "token=\"",
+        "token=1 ",
+        "Bearer ",
+        "Authorization: ",
+        "a@",
+        "@",
+        "::",
+        "a:",
+        "patient ",
+        "dob 1 ",
+        "+1",
+        "(1",
+        "\\\"",
+        "-----BEGIN ",
+        "-----BEGIN PRIVATE KEY-----END",
+        "phone ",
+        "4111 ",
+    ];
+    let all = all();
+    let mut out = Vec::new();
+    for part in parts {
+        let _ = all.apply(part.repeat((1 << 20) / part.len()).as_bytes(), &mut out);
+    }
+}
+
 fn luhn_of(mut digits: Vec<u8>) -> Vec<u8> {
     let last = digits.len() - 1;
     for check in 0..10 {
