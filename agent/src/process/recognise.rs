@@ -13,6 +13,8 @@ use crate::tail::level;
 
 /// How far into a line ids are looked for, in bytes.
 const ID_BYTES: usize = 8 << 10;
+/// Longest name of an id to each side of what it is found by, in bytes.
+const NAME_BYTES: usize = 32;
 
 /// How lines are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,8 +100,8 @@ pub fn ids(parser: Parser, line: &[u8]) -> Ids<'_> {
 /// looks like an id.
 fn value<'a>(line: &'a [u8], at: usize, name: &[u8], json: bool) -> Option<&'a str> {
     let inside = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'@');
-    let begin = line[..at].iter().rposition(|b| !inside(b)).map_or(0, |at| at + 1);
-    let end = at + line[at..].iter().take_while(|b| inside(b)).count();
+    let begin = at - line[..at].iter().rev().take(NAME_BYTES).take_while(|b| inside(b)).count();
+    let end = at + line[at..].iter().take(NAME_BYTES).take_while(|b| inside(b)).count();
     if !is_named(&line[begin..end], name) {
         return None;
     }

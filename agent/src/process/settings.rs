@@ -131,3 +131,70 @@ fn rule(item: &Node, usual: Action) -> Result<Rule, (At, String)> {
     let name = name.ok_or_else(|| needs("name"))?;
     Ok(Rule { name, regex: regex.ok_or_else(|| needs("regex"))?, action: wanted })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SCHEMA;
+    use crate::process::redact::Outcome;
+
+    fn check(arguments: &[&str], file: &str) -> (Rules, Vec<String>) {
+        let needed = ["--collector", "http://c:4100", "--state-dir", "/s", "--config", "f"];
+        let all = needed.iter().chain(arguments).map(Into::into);
+        let settings = SCHEMA.load_from(all, &|_| None, &|_| Ok(file.to_owned())).expect("reads");
+        let mut problems = Vec::new();
+        let rules = rules(&settings, &mut problems);
+        (rules, problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn nothing_is_taken_out_unless_it_is_asked_for() {
+        let (rules, problems) = check(&[], "");
+        assert!(rules.redactor.is_idle() && problems.is_empty());
+        assert!(matches!(rules.multiline, Multiline::Traces(Languages::ALL)));
+        assert!(matches!(check(&["--multiline", "off"], "").0.multiline, Multiline::Off));
+    }
+
+    #[test]
+    fn rules_of_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = folder.path().join("key");
+        std::fs::write(&key, "0123456789abcdef\n").expect("write");
+        let file = format!(
+            "redact:\n  presets: pci, email=drop\n  action: hash\n  key_file: {}\n  rules:\n  \
+             - {{name: ticket, regex: 'TCK-\\d+', action: mask}}\n",
+            key.display()
+        );
+        let (rules, problems) = check(&[], &file);
+        assert_eq!(problems, [""; 0]);
+        let mut out = Vec::new();
+        assert_eq!(rules.redactor.apply(b"TCK-1 4111111111111111", &mut out), Outcome::Changed(2));
+        let text = String::from_utf8_lossy(&out);
+        assert!(text.starts_with("[ticket] [card:") && text.len() == "[ticket] [card:]".len() + 16);
+        assert_eq!(rules.redactor.apply(b"a@example.org", &mut out), Outcome::Dropped);
+    }
+
+    #[test]
+    fn problems_have_their_places() {
+        let file = "redact:\n  presets: names\n  action: burn\n  rules:\n  - {name: a b, regex: x}\n  \
+                    - {name: a}\n  - {name: a, regex: (}\n  - {nom: a}\n";
+        let (_, problems) = check(&["--multiline", "java"], file);
+        let expected = [
+            "--multiline: expected auto or off",
+            "f:3:11: expected one of mask, hash, drop",
+            "f:2:12: \"names\" is not known; expected some of secrets",
+            "f:5:12: expected a name of letters",
+            "f:6:5: a rule needs a regex",
+            "f:7:22: not a regular expression: unclosed group",
+            "f:8:6: unknown key \"nom\"; expected name, regex or action",
+        ];
+        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+        for (found, expected) in problems.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found}\n{expected}");
+        }
+        let (_, problems) = check(&["--redact-presets", "card=hash"], "");
+        assert!(problems[0].starts_with("--redact-key-file: is needed to hash"), "{problems:?}");
+        let (_, problems) = check(&["--redact-key-file", "/nowhere/key"], "");
+        assert!(problems[0].contains("/nowhere/key: No such file"), "{problems:?}");
+    }
+}

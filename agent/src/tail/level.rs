@@ -141,29 +141,62 @@ fn klog(head: &[u8]) -> Option<Level> {
     (right && date[4] == b' ' && date[7] == b':').then_some(level)
 }
 
+/// What a byte can be to a word: inside of one, the begin of one, or what opens one.
+const INSIDE: u8 = 1;
+const CAPITAL: u8 = 1 << 1;
+const SMALL: u8 = 1 << 2;
+const OPENS: u8 = 1 << 3;
+
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0_u8;
+    loop {
+        classes[byte as usize] = match byte {
+            b'A'..=b'Z' => INSIDE | CAPITAL,
+            b'a'..=b'z' => INSIDE | SMALL,
+            b'0'..=b'9' | b'_' => INSIDE,
+            b'[' | b'<' | b'(' | b':' => OPENS,
+            _ => 0,
+        };
+        if byte == u8::MAX {
+            break;
+        }
+        byte += 1;
+    }
+    classes
+};
+
 /// A level's name as a word of its own near the start: in capitals anywhere, in any case when it
 /// stands in brackets or before a colon at the very front (`error: …`).
 fn word(head: &[u8]) -> Option<Level> {
     let near = &head[..head.len().min(WORD_BYTES)];
     let (mut at, mut front) = (0, 0);
+    // At the front any word may be one.
+    let mut last = OPENS;
     while at < near.len() {
+        let class = CLASSES[usize::from(near[at])];
+        // Most bytes are inside of words, and most words begin with a small letter.
+        let capital = class & CAPITAL != 0 && last & INSIDE == 0;
+        let begins = capital || (class & SMALL != 0 && last & OPENS != 0);
+        last = class;
         if near[at] == 0x1B {
             at += colour(&near[at..]);
-            front = at;
+            (front, last) = (at, OPENS);
             continue;
         }
-        if !near[at].is_ascii_alphabetic() {
+        if !begins {
             at += 1;
             continue;
         }
-        let text = take_word(&near[at..]);
         // What colours a word is not a part of it.
         let before = at.checked_sub(1).filter(|_| at != front).map(|b| near[b]);
+        let text = take_word(&near[at..]);
         let after = near.get(at + text.len()).copied();
         if let Some(level) = bare(text, before, after) {
             return Some(level);
         }
         at += text.len();
+        last = INSIDE;
     }
     None
 }

@@ -12,8 +12,11 @@ const UNITS: [&[u8]; 7] =
 
 /// What stands around each `@`.
 pub(super) fn at_signs(text: &[u8], email: bool, url: bool, finds: &mut Vec<Find>) {
+    let mut last = 0;
     for at in memchr::memchr_iter(b'@', text) {
-        if url && let Some(find) = url_password(text, at) {
+        // Not further back than the one before: the work must not grow with their number squared.
+        let since = std::mem::replace(&mut last, at + 1);
+        if url && let Some(find) = url_password(text, since, at) {
             finds.push(find);
             continue;
         }
@@ -50,8 +53,8 @@ fn address(text: &[u8], at: usize) -> Option<Find> {
 }
 
 /// `postgres://user:password@host`: the password.
-fn url_password(text: &[u8], at: usize) -> Option<Find> {
-    let start = at.saturating_sub(SIDE_MAX);
+fn url_password(text: &[u8], since: usize, at: usize) -> Option<Find> {
+    let start = since.max(at.saturating_sub(SIDE_MAX));
     let before = &text[start..at];
     let outside = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'<' | b'>');
     let word = before.iter().rposition(outside).map_or(0, |at| at + 1);

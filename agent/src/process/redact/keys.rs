@@ -15,6 +15,11 @@ fn in_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
+/// Where the token that `at` is inside of ends.
+pub(super) fn token_end(text: &[u8], at: usize) -> usize {
+    at + text[at..].iter().take_while(|b| in_token(**b)).count()
+}
+
 fn starts_word(text: &[u8], at: usize) -> bool {
     at.checked_sub(1).is_none_or(|before| !text[before].is_ascii_alphanumeric())
 }

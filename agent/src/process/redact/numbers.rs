@@ -7,8 +7,10 @@ use super::{Detector, Find};
 
 /// The shortest find: `1.2.3.4`.
 const STRIDE: usize = 7;
-/// Most groups of digits of a run that are looked at together.
-const GROUPS_MAX: usize = 64;
+/// Most groups of digits of a run that are looked at together: more than a find has.
+const GROUPS_MAX: usize = 24;
+/// Most groups of a find: fifteen digits of a telephone, one by one.
+const GROUPS_OF_FIND: usize = 15;
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,8 +21,21 @@ pub(super) struct Wanted {
     pub(super) ip: bool,
 }
 
+impl Wanted {
+    /// Whether a run has the digits and the dots for anything that is wanted. Dates and durations,
+    /// which nearly every line has, do not.
+    fn fits(self, run: &[u8]) -> bool {
+        let digits = run.iter().filter(|b| b.is_ascii_digit()).count();
+        let dots = run.iter().filter(|b| **b == b'.').count();
+        (self.card && digits >= 13)
+            || (self.ssn && digits >= 9)
+            || (self.phone && digits >= 8)
+            || (self.ip && digits >= 4 && dots >= 3)
+    }
+}
+
 /// Digits without anything between.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Group {
     begin: usize,
     end: usize,
@@ -48,7 +63,7 @@ pub(super) fn find(text: &[u8], wanted: Wanted, finds: &mut Vec<Find>) {
         let left = text[done..at].iter().rev().take_while(|b| is_inside(**b)).count();
         let right = text[at..].iter().take_while(|b| is_inside(**b)).count();
         let (begin, end) = (at - left, at + right);
-        if end - begin >= STRIDE {
+        if end - begin >= STRIDE && wanted.fits(&text[begin..end]) {
             run(text, begin, end, wanted, finds);
         }
         done = end;
@@ -62,17 +77,34 @@ fn is_candidate(text: &[u8], at: usize) -> bool {
     digit(at) || (is_inside(text[at]) && (digit(at + 1) || digit(at - 1) || digit(at + 2)))
 }
 
-/// A run of digits and separators.
+/// A run of digits and separators. One of very many groups is looked at in pieces that overlap by what
+/// a find may have.
 fn run(text: &[u8], begin: usize, end: usize, wanted: Wanted, finds: &mut Vec<Find>) {
-    let mut groups: Vec<Group> = Vec::with_capacity(8);
+    let mut from = Some(begin);
+    while let Some(begin) = from {
+        from = piece(text, begin, end, wanted, finds);
+    }
+}
+
+/// The first groups of a run; where the next piece begins.
+fn piece(
+    text: &[u8],
+    begin: usize,
+    end: usize,
+    wanted: Wanted,
+    finds: &mut Vec<Find>,
+) -> Option<usize> {
+    let (mut groups, mut count) = ([Group::default(); GROUPS_MAX], 0);
     let mut at = begin;
-    while at < end && groups.len() < GROUPS_MAX {
+    while at < end && count < GROUPS_MAX {
         let digits = text[at..end].iter().take_while(|b| b.is_ascii_digit()).count();
         if digits > 0 {
-            groups.push(Group { begin: at, end: at + digits });
+            groups[count] = Group { begin: at, end: at + digits };
+            count += 1;
         }
         at += digits + 1;
     }
+    let groups = &groups[..count];
     let mut first = 0;
     while first < groups.len() {
         let rest = &groups[first..];
@@ -88,11 +120,10 @@ fn run(text: &[u8], begin: usize, end: usize, wanted: Wanted, finds: &mut Vec<Fi
             None => first += 1,
         }
     }
-    // A run of very many groups is looked at in pieces.
-    if at < end {
-        let from = groups.last().map_or(at, |last| last.begin.max(begin + 1));
-        run(text, from, end, wanted, finds);
+    if at >= end {
+        return None;
     }
+    Some(groups.len().checked_sub(GROUPS_OF_FIND).map_or(at, |first| groups[first].begin))
 }
 
 fn byte_before(text: &[u8], at: usize) -> Option<u8> {

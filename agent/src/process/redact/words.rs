@@ -227,7 +227,9 @@ pub(super) fn look(
         Kind::Bearer => keys::bearer(text, begin, end),
         Kind::Named(value) => named(word.detector, value, text, begin, end),
     };
-    let done = found.map_or(end, |find| find.end);
+    // A token that is none is not looked at again from each of its middles.
+    let passed = || if matches!(word.kind, Kind::Jwt) { keys::token_end(text, end) } else { end };
+    let done = found.map_or_else(passed, |find| find.end);
     finds.extend(found);
     done
 }
