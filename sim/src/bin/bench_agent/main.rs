@@ -274,7 +274,7 @@ async fn churn(args: &Args) -> anyhow::Result<()> {
     tree.list(&joined(&listed))?;
     let mut bench = Bench::start(args, folder.path()).await?;
     tokio::time::sleep(LIST_PATIENCE).await;
-    let mut before = None;
+    let mut resident = Vec::new();
     let mut previous: Vec<String> = Vec::new();
     for round in 0..rounds {
         let pods = step(round);
@@ -292,19 +292,19 @@ async fn churn(args: &Args) -> anyhow::Result<()> {
         }
         tree.list(&joined(&listed))?;
         tokio::time::sleep(LIST_PATIENCE).await;
-        if (round + 1) * 10 >= rounds && before.is_none() {
-            before = Some(((round + 1) * CHURN_STEP, bench.memory("VmRSS")?));
+        if (round + 1) * 10 >= rounds * (resident.len() + 1) {
+            resident.push(format!("{:.1}", bench.memory("VmRSS")?));
         }
     }
     for pod in previous {
         tree.remove(&pod)?;
     }
     tokio::time::sleep(SETTLE).await;
-    let (pods, resident) = before.context("it was measured")?;
     println!(
-        "churn: {resident:.1} MB resident after {pods} pods, {:.1} MB after {} (peak {:.1}); {:.2} CPU s",
-        bench.memory("VmRSS")?,
+        "churn: MB resident after each tenth of {} pods: {}; at the end {:.1} (peak {:.1}); {:.2} CPU s",
         rounds * CHURN_STEP,
+        resident.join(", "),
+        bench.memory("VmRSS")?,
         bench.memory("VmHWM")?,
         bench.agent.cpu_seconds()?,
     );
