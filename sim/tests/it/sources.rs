@@ -294,23 +294,29 @@ async fn a_mounted_volume_is_read_and_can_be_unmounted() -> anyhow::Result<()> {
     // The agent has started before the volume is mounted; it is unmounted while lines still come.
     let script = format!(
         "'{agent}' {arguments} >{log} 2>&1 &\n\
+         agent=$!\n\
+         until_there() {{ while [ ! -e \"$1\" ]; do \
+           [ -d {folder} ] || {{ kill $agent; exit 1; }}; sleep 0.05; done; }}\n\
          mount -t tmpfs tmpfs '{mount}'\n\
          printf '1\\n2\\n' >'{mount}/a.log'\n\
-         while [ ! -e {seen} ]; do sleep 0.05; done\n\
+         until_there {seen}\n\
          printf '3\\nlast' >>'{mount}/a.log'\n\
+         until_there {go}\n\
          tries=0\n\
-         while [ ! -e {go} ]; do sleep 0.05; done\n\
          until umount '{mount}' 2>/dev/null; do tries=$((tries + 1)); \
            if [ $tries -gt 100 ]; then echo busy >{result}; break; fi; sleep 0.05; done\n\
          [ -e {result} ] || echo free >{result}\n\
-         kill $!; wait $! || true\n",
+         until_there {over}\n\
+         kill $agent; wait $agent || true\n",
         agent = binary("taffrail-agent")?.display(),
         arguments = words(&arguments),
+        folder = mark(""),
         log = mark("agent.log"),
         mount = mount.display(),
         seen = mark("seen"),
         go = mark("go"),
         result = mark("result"),
+        over = mark("over"),
     );
     let mut collector = stack.start_collector().await?;
     let Some(mut child) = in_own_mounts(&script)? else { return Ok(()) };
@@ -333,6 +339,7 @@ async fn a_mounted_volume_is_read_and_can_be_unmounted() -> anyhow::Result<()> {
     .await?;
     assert_eq!(result.trim(), "free", "{}", fs::read_to_string(stack.path("agent.log"))?);
     expect(&stack, query, &["1", "2", "3", "last"]).await?;
+    fs::write(stack.path("over"), "")?;
     assert!(child.wait()?.success());
     collector.stop().await?;
     Ok(())
