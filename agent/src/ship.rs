@@ -25,6 +25,7 @@
 use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ use crate::spool::Spool;
 use crate::spool::ledger::Entry;
 use crate::tail::FileNumber;
 use crate::tail::metrics::Metrics as TailMetrics;
-use crate::tail::reader::Event;
+use crate::tail::reader::{Event, Mode};
 
 mod answer;
 mod away;
@@ -146,6 +147,7 @@ pub struct Shipper {
     /// Whether the reader was told to begin without them.
     blind: bool,
     away: bool,
+    mode: Arc<Mode>,
     closed: bool,
     ending: Option<Instant>,
     current: Option<Current>,
@@ -179,6 +181,7 @@ impl Shipper {
             connected: false,
             blind: false,
             away: false,
+            mode: Arc::default(),
             closed: false,
             ending: None,
             current: None,

@@ -277,7 +277,7 @@ proptest! {
         prop_assert_eq!(parts(back), parts(filled(&groups)));
         let _any = Batch::decode(&garbage, &content).is_ok();
         let _any = Batch::decode(&ranges, &garbage).is_ok();
-        let mut changed = content.clone();
+        let mut changed = content;
         let at = at.index(changed.len());
         changed[at] ^= flip;
         if let Ok(batch) = Batch::decode(&ranges, &changed) {

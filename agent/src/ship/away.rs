@@ -68,13 +68,11 @@ impl Shipper {
     /// The collector is away: from now on what would vanish is kept in the spool.
     pub(super) async fn go_away(&mut self) {
         let Some(spool) = self.spool.as_ref().filter(|_| !self.away) else { return };
+        let known = if self.connected { Vec::new() } else { spool.resume() };
         tracing::warn!(connected = self.connected, "collector is away, spooling what would vanish");
-        self.away = true;
-        spool.set_away(true);
-        self.tell(Event::Away(true));
-        if !self.connected && !self.blind {
-            self.blind = true;
-            self.tell(Event::Positions { known: spool.resume(), firm: false, ledger: Vec::new() });
+        self.set_away(true);
+        if !self.connected && !std::mem::replace(&mut self.blind, true) {
+            self.tell(Event::Positions { known, firm: false, ledger: Vec::new() });
         }
         self.keep().await;
     }
@@ -82,11 +80,17 @@ impl Shipper {
     /// The collector is there and the spool is empty.
     fn come_back(&mut self) {
         tracing::info!("collector is back, reading on");
-        self.away = false;
+        self.set_away(false);
+    }
+
+    fn set_away(&mut self, away: bool) {
+        self.away = away;
         if let Some(spool) = &self.spool {
-            spool.set_away(false);
+            spool.set_away(away);
         }
-        self.tell(Event::Away(false));
+        if self.mode.set(away) {
+            self.tell(Event::Mode(self.mode.clone()));
+        }
     }
 
     /// The collector has told its positions.
@@ -99,9 +103,7 @@ impl Shipper {
             ledger = spool.ledger().iter().filter(|e| e.unread.is_some()).cloned().collect();
         }
         if waits && !self.away {
-            self.away = true;
-            self.spool.iter().for_each(|spool| spool.set_away(true));
-            self.tell(Event::Away(true));
+            self.set_away(true);
         }
         if std::mem::take(&mut self.blind) {
             // What was read without the positions, and is not in the spool, is read again by them.

@@ -2,6 +2,7 @@ use super::answer::{escape, pause};
 use super::fake::{Fake, Fault};
 use super::*;
 use crate::batch::{Builder, FileMeta};
+use crate::spool;
 use crate::tail::join::{Marks, Record, Sink};
 use crate::tail::{FileNumber, LogStream};
 use prometheus::Registry;
@@ -38,6 +39,14 @@ fn batch(builder: &mut Builder, epoch: u64, lines: &[&str]) -> Outgoing {
 
 /// Runs a shipper over batches to its end. Gives what the reader was told.
 async fn ship(fake: &Fake, batches: Vec<Outgoing>) -> (Receiver<Event>, Registry) {
+    ship_to(fake.client(), batches, None).await
+}
+
+async fn ship_to(
+    client: Client,
+    batches: Vec<Outgoing>,
+    spool: Option<spool::Config>,
+) -> (Receiver<Event>, Registry) {
     let (sender, receiver) = mpsc::channel(10);
     for batch in batches {
         sender.try_send(Parcel::Batch(batch)).unwrap();
@@ -48,7 +57,9 @@ async fn ship(fake: &Fake, batches: Vec<Outgoing>) -> (Receiver<Event>, Registry
     let metrics =
         (Metrics::register(&registry).unwrap(), TailMetrics::register(&registry).unwrap());
     let (_trigger, end) = shutdown::channel();
-    Shipper::new(fake.client(), "n".into(), events, metrics, None).run(receiver, end).await;
+    let spool_metrics = spool::Metrics::register(&registry).unwrap();
+    let spool = spool.map(|config| Spool::new(config, spool::View::default(), spool_metrics));
+    Shipper::new(client, "n".into(), events, metrics, spool).run(receiver, end).await;
     (told, registry)
 }
 
@@ -59,7 +70,7 @@ fn told(events: &Receiver<Event>) -> Vec<String> {
             Event::Positions { known, firm, .. } => {
                 format!("{}positions {}", if firm { "" } else { "blind " }, known.len())
             }
-            Event::Away(away) => format!("away {away}"),
+            Event::Mode(mode) => format!("away {}", mode.take()),
             Event::Acknowledged(ends) => format!("ack {:?}", ends.iter().map(|e| e.1).max()),
             Event::Conflict(p) => format!("conflict {}", p[0].committed),
             other => panic!("{other:?}"),
@@ -141,6 +152,52 @@ async fn a_busy_collector_is_given_its_time() {
     let (_, registry) = ship(&fake, vec![batch(&mut builder(), 0, &["a"])]).await;
     assert!(start.elapsed() >= Duration::from_secs(1));
     assert_eq!(counted(&registry, "taffrail_ship_retries_total", "busy"), 1);
+}
+
+#[tokio::test]
+async fn what_a_hanging_collector_does_not_take_is_spooled_and_sent_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = spool::Config {
+        dir: dir.path().into(),
+        bytes_max: 1 << 20,
+        after: Duration::from_millis(50),
+    };
+    // It accepts, and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = Client::new(&format!("http://{}", silent.local_addr().unwrap())).unwrap();
+    let mut b = builder();
+    let batches = vec![batch(&mut b, 0, &["a", "b"]), batch(&mut b, 0, &["c"])];
+    let (events, registry) = ship_to(client, batches, Some(config.clone())).await;
+    let expected = ["away true", "blind positions 0", "ack Some(20)", "ack Some(30)"];
+    assert_eq!(told(&events), expected);
+    assert_eq!(counted(&registry, "taffrail_ship_batches_total", "spooled"), 2);
+
+    // The collector has a line of it already, under another cut. What is new comes behind it.
+    let fake = Fake::start().await;
+    fake.with(|k| k.positions.insert("n/f".into(), (10, 10)));
+    fake.faults(|n| if n == 2 { Fault::AnswerLost } else { Fault::None });
+    let (sender, receiver) = mpsc::channel(10);
+    let (events, told_later) = sync_channel(64);
+    let registry = Registry::new();
+    let metrics =
+        (Metrics::register(&registry).unwrap(), TailMetrics::register(&registry).unwrap());
+    let spool =
+        Spool::new(config, spool::View::default(), spool::Metrics::register(&registry).unwrap());
+    let (_trigger, end) = shutdown::channel();
+    let shipper = Shipper::new(fake.client(), "n".into(), events, metrics, Some(spool));
+    let shipping = tokio::spawn(shipper.run(receiver, end));
+    fake.until("what was spooled", |k| k.lines.len() == 2).await;
+    let mut heard = Vec::new();
+    while heard.last().map(String::as_str) != Some("away false") {
+        heard.extend(told(&told_later));
+        tokio::task::yield_now().await;
+    }
+    sender.send(Parcel::Batch(batch(&mut b, 0, &["d"]))).await.unwrap();
+    drop(sender);
+    shipping.await.unwrap();
+    assert_eq!(fake.with(|k| k.texts().join(" ")), "b c d");
+    heard.extend(told(&told_later));
+    assert_eq!(heard, ["away true", "positions 1", "away false", "ack Some(40)"]);
 }
 
 #[test]

@@ -23,14 +23,16 @@
 //! Blocks on the disk: not to be called on a worker of the runtime.
 
 pub mod bytes;
+mod error;
 mod frame;
 pub mod ledger;
 mod metrics;
+mod view;
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
@@ -42,7 +44,10 @@ use taffrail_model::record::Position;
 use crate::batch::Batch;
 use frame::Frame;
 use ledger::Entry;
+
+pub use error::Error;
 pub use metrics::Metrics;
+pub use view::{Overview, View};
 
 /// Longest payload of a frame: a batch is far below.
 const FRAME_BYTES_MAX: u32 = 64 << 20;
@@ -66,76 +71,6 @@ pub struct Config {
     pub bytes_max: u64,
     /// How long the collector does not answer before it counts as away.
     pub after: Duration,
-}
-
-/// Why the spool does not take a frame. It may take it later.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No more bytes are allowed.
-    #[error("the spool is full: {bytes} bytes of {limit} are used")]
-    Full {
-        /// Bytes on disk.
-        bytes: u64,
-        /// The limit.
-        limit: u64,
-    },
-    /// The disk does not take it.
-    #[error("{0}")]
-    Journal(#[from] journal::Error),
-    /// The folder cannot be used.
-    #[error("spool {path}: {cause}", path = path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said. Part of the message, and so not the error's source.
-        cause: std::io::Error,
-    },
-}
-
-impl Error {
-    /// Its name in metrics.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Full { .. } => "full",
-            Self::Journal(error) if error.is_no_space() => "disk_full",
-            Self::Journal(_) | Self::Folder { .. } => "disk",
-        }
-    }
-}
-
-/// How the spool is, for people.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overview {
-    /// Whether the collector is away, or what was kept meanwhile is still being sent.
-    pub away: bool,
-    /// Batches that wait.
-    pub frames: u64,
-    /// Bytes on disk.
-    pub bytes: u64,
-    /// Most bytes on disk; 0: there is no spool.
-    pub bytes_max: u64,
-    /// When the oldest batch that waits was written, in nanoseconds since the epoch.
-    pub oldest: Option<Nanos>,
-    /// Why it takes nothing.
-    pub problem: Option<String>,
-}
-
-/// The last word on how the spool is. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct View(Arc<Mutex<Overview>>);
-
-impl View {
-    /// How it is now.
-    #[must_use]
-    pub fn now(&self) -> Overview {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Changes what is told.
-    pub fn update(&self, change: impl FnOnce(&mut Overview)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
-    }
 }
 
 /// A frame that waits.

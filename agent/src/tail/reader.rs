@@ -24,7 +24,7 @@ use taffrail_model::limits;
 use taffrail_model::record::Position;
 use tokio::sync::{mpsc, oneshot};
 
-use super::chain::{Chain, Progress, Reach, Turn, physical_line_max, take_number};
+use super::chain::{Chain, Progress, Reach, Turn, take_number};
 use super::identity::FileId;
 use super::metrics::Metrics;
 use super::pipeline::FileStatus;
@@ -37,6 +37,7 @@ use crate::spool::ledger::Entry;
 
 mod ending;
 mod ledger;
+mod place;
 mod reconcile;
 
 /// How many batches may wait for their acknowledgement. One is sent, one is ready, one is a reserve
@@ -62,8 +63,8 @@ pub enum Event {
         /// Files of before with bytes that were not safe.
         ledger: Vec<Entry>,
     },
-    /// The collector is away, or is not any more.
-    Away(bool),
+    /// The collector has gone away or come back: the mode says which.
+    Mode(Arc<Mode>),
     /// A batch has been dealt with: these files are in the store or in the spool up to there.
     Acknowledged(Vec<(FileNumber, u64)>),
     /// A batch did not continue what is committed: go back.
@@ -74,6 +75,29 @@ pub enum Event {
     Status(oneshot::Sender<Vec<FileStatus>>),
     /// Read no more, hand over the open batch, end.
     Stop,
+}
+
+/// Whether the collector is away. However often that changes, one event at a time is under way: the
+/// channel's room is for the answers.
+#[derive(Debug, Default)]
+pub struct Mode {
+    away: AtomicBool,
+    waiting: AtomicBool,
+}
+
+impl Mode {
+    /// Changes it. Returns whether the reader is to be told.
+    pub fn set(&self, away: bool) -> bool {
+        self.away.store(away, Ordering::Release);
+        !self.waiting.swap(true, Ordering::AcqRel)
+    }
+
+    /// What it is now; the next change is told again.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        self.waiting.store(false, Ordering::Release);
+        self.away.load(Ordering::Acquire)
+    }
 }
 
 /// What a chain is known by.
@@ -229,7 +253,7 @@ impl Reader {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Positions { known, firm, ledger } => self.begin(&known, firm, ledger),
-            Event::Away(away) => self.go_away(away),
+            Event::Mode(mode) => self.go_away(mode.take()),
             Event::Acknowledged(ends) => {
                 for (file, end) in ends {
                     let chain = self.chain_of.get(&file).and_then(|c| self.chains.get_mut(c));
@@ -249,18 +273,6 @@ impl Reader {
                 let _gone = answer.send(self.status());
             }
             Event::Stop => self.begin_to_end(),
-        }
-    }
-
-    /// The collector has gone away or come back.
-    fn go_away(&mut self, away: bool) {
-        let now = Instant::now();
-        self.away = away;
-        self.next_ledger = away.then(|| now + ledger::STUCK_INTERVAL);
-        if away {
-            self.write_ledger();
-        } else {
-            self.chains.values_mut().for_each(|c| c.next_look = now);
         }
     }
 
@@ -379,56 +391,6 @@ impl Reader {
         if self.out.try_send(Parcel::Batch(outgoing)).is_err() {
             tracing::debug!("shipper has ended, batch is dropped");
         }
-    }
-
-    /// It is known what is in the store: from now on files are read. When reading has begun without
-    /// the collector, what was read and is not safe is read again from where it stands.
-    fn begin(&mut self, known: &[Position], firm: bool, ledger: Vec<Entry>) {
-        let mut positions = Positions::new(&self.config.node, known);
-        let line_max = physical_line_max(&self.config);
-        for file in self.chains.values_mut().flat_map(|c| &mut c.files) {
-            let claimed = positions.claim(file.id);
-            if let Some(claimed) = claimed.filter(|_| file.labelled.is_none())
-                && let Err(error) = file.resume(claimed, &self.config.node, line_max)
-            {
-                file.error = Some(error.to_string());
-            }
-        }
-        let again = self.positions.replace(positions).is_some();
-        self.firm = firm;
-        if again {
-            self.rewind(known);
-        }
-        // Compressed files could not be judged without the positions; they come first in order.
-        self.scan(Instant::now());
-        if firm {
-            self.judge_ledger(ledger, known);
-        }
-    }
-
-    /// Goes back to what is committed.
-    fn rewind(&mut self, positions: &[Position]) {
-        self.epoch += 1;
-        self.under_way = 0;
-        self.open_since = None;
-        self.metrics.rewinds.inc();
-        let told: HashMap<&str, (u64, u64)> =
-            positions.iter().map(|p| (p.source.as_str(), (p.committed, p.check))).collect();
-        let mut committed = HashMap::new();
-        let mut chains = std::mem::take(&mut self.chains);
-        let now = Instant::now();
-        for (id, chain) in &mut chains {
-            self.with_turn(now, |turn| {
-                let told = |source: &str| told.get(source).copied();
-                chain.rewind(turn, told, |number, position| {
-                    committed.insert(number, position);
-                });
-            });
-            chain.next_look = now;
-            self.chain_of.extend(chain.files.iter().map(|f| (f.number, *id)));
-        }
-        self.chains = chains;
-        self.builder.rewind(|number| committed.get(&number).copied());
     }
 
     fn status(&self) -> Vec<FileStatus> {

@@ -128,7 +128,8 @@ impl Victims {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_line_once_through_two_hundred_kills() -> anyhow::Result<()> {
-    let seed = 20_261_120;
+    let given = std::env::var_os("SEED").and_then(|seed| seed.to_str()?.parse().ok());
+    let seed = given.unwrap_or(20_261_120);
     let stack = Stack::new()?;
     std::fs::create_dir_all(stack.path("pods"))?;
     let pods = PODS.map(str::to_owned);

@@ -205,7 +205,8 @@ async fn an_agent_that_never_sees_a_collector_ends_soon_and_loses_nothing() -> a
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_the_bound_the_loss_is_what_the_records_say() -> anyhow::Result<()> {
     let (stack, mut logs) = stack(&["web"])?;
-    let bounded = [&AFTER[..], &["--spool-max", "1MiB"]].concat();
+    // It is waited for as long as something is not safe.
+    let bounded = [&AFTER[..], &["--spool-max", "1MiB", "--grace", "3s"]].concat();
     let mut agent = stack.start_agent_with(&bounded)?;
     for _ in 0..6 {
         logs[0].write(1000)?;

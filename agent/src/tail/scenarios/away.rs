@@ -106,6 +106,7 @@ async fn a_line_across_a_rotation_is_whole() {
 async fn loss_is_exactly_what_the_records_say() {
     let mut w = World::new().await;
     w.with_spool(256 << 10);
+    w.config.grace = Duration::from_secs(2);
     w.fake.set_down(true);
     let mut random = 9_u64;
     let mut noise = || {
@@ -126,10 +127,7 @@ async fn loss_is_exactly_what_the_records_say() {
     }
     w.write("0.log", STDOUT, &["last"]);
     w.until_spool("it is full", |s| s.problem.is_some()).await;
-    let held = |files: &[crate::tail::FileStatus]| files.iter().filter(|f| f.open).count();
-    while held(&w.status().status().await) < 9 {
-        tokio::task::yield_now().await;
-    }
+    w.until_known(9).await;
     for file in 0..8 {
         fs::remove_file(w.path(&format!("0.log.20261120-{file:06}"))).unwrap();
     }
@@ -165,9 +163,7 @@ async fn without_room_files_are_held_and_nothing_is_lost() {
     w.rename("0.log", "0.log.20261120-000001");
     w.write("0.log", STDOUT, &["b"]);
     w.until_spool("a problem", |s| s.problem.is_some() && s.away).await;
-    while w.status().status().await.iter().filter(|f| f.open).count() < 2 {
-        tokio::task::yield_now().await;
-    }
+    w.until_known(2).await;
     fs::remove_file(w.path("0.log.20261120-000001")).unwrap();
     w.fake.set_down(false);
     w.expect(&["a", "b"]).await;

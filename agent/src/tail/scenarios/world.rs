@@ -110,6 +110,16 @@ impl World {
         assert!(timeout.is_ok(), "{what}: {:?}", self.spool());
     }
 
+    /// Waits until the reader knows so many files.
+    pub(super) async fn until_known(&self, count: usize) {
+        let wait = async {
+            while self.status().status().await.len() < count {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap();
+    }
+
     /// Waits until the reader has read all that is to be read while the collector is away.
     pub(super) async fn until_read(&self, names: &[&str]) {
         let paths: Vec<PathBuf> = names.iter().map(|n| self.path(n)).collect();
