@@ -22,6 +22,8 @@ RESERVED = {
     "workload", "workload_kind",
 }  # fmt: skip
 """Labels that do not come from a pod's own."""
+KEPT_FILES = 2
+"""Rotated files of a log that the kubelet keeps."""
 AT_WORK = 300
 """A pod that has written so many lines has begun."""
 
@@ -54,6 +56,41 @@ def _disturb(cli: Cli) -> None:
     kubectl("delete", "pod", f"--selector={COLLECTOR}", "--namespace=taffrail")
     see("the collector that was deleted is there again", lambda: are_ready(COLLECTOR, 1))
     _await_more_lines(cli, "after it")
+    _disturb_without_collector()
+    _await_more_lines(cli, "after the collector was away")
+
+
+def _disturb_without_collector() -> None:
+    """The collector stays away for longer than the kubelet keeps what is written, and the agents are
+    deleted meanwhile: only what they put aside on their nodes' disks can still be found."""
+    kubectl("scale", "deployment", "taffrail-collector", "--namespace=taffrail", "--replicas=0")
+    see("the collector is away", lambda: are_ready(COLLECTOR, 0))
+    seen = _rotated_files()
+    see("the kubelet rotates once", lambda: _have_rotated(seen, 1))
+    kubectl("delete", "pods", f"--selector={AGENT}", "--namespace=taffrail")
+    see("the agents that were deleted meanwhile are there again", lambda: are_ready(AGENT, len(WORKERS)))
+    see("the kubelet removes what was written since", lambda: _have_rotated(seen, KEPT_FILES + 2))
+    kubectl("scale", "deployment", "taffrail-collector", "--namespace=taffrail", "--replicas=1")
+    see("the collector is there again", lambda: are_ready(COLLECTOR, 1))
+
+
+def _rotated_files() -> dict[str, set[str]]:
+    """The writers' logs that were rotated and are still there, by pod. (A packed one keeps its name.)"""
+    found = {}
+    for pod in pods_of("shop", "app=writer"):
+        disk, own = Machine(pod["spec"]["nodeName"]).root, pod["metadata"]
+        folder = disk / f"var/log/pods/shop_{own['name']}_{own['uid']}/writer"
+        found[own["name"]] = {it.name.removesuffix(".gz").removesuffix(".tmp") for it in folder.glob("0.log.*")}
+    return found
+
+
+def _have_rotated(seen: dict[str, set[str]], times: int) -> str | bool:
+    """Whether each writer's log was rotated so often since. Gathers the names in `seen`, so it must be
+    asked more often than the kubelet rotates; the ones there at the beginning count as `KEPT_FILES`."""
+    for pod, files in _rotated_files().items():
+        seen[pod] |= files
+    counts = [len(files) - KEPT_FILES for files in seen.values()]
+    return min(counts) >= times and f"{counts} times"
 
 
 def _await_more_lines(cli: Cli, when: str) -> None:
@@ -106,11 +143,7 @@ def _count(readers: list[Reader]) -> None:
 
 def _are_rotated() -> str | bool:
     """Whether each writer's log was rotated; the oldest parts are gone already."""
-    counts = []
-    for pod in pods_of("shop", "app=writer"):
-        disk, own = Machine(pod["spec"]["nodeName"]).root, pod["metadata"]
-        folder = disk / f"var/log/pods/shop_{own['name']}_{own['uid']}"
-        counts.append(len(list(folder.glob("writer/0.log.*"))))
+    counts = [len(files) for files in _rotated_files().values()]
     return min(counts, default=0) > 0 and f"{counts} rotated files are left"
 
 

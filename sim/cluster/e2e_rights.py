@@ -18,8 +18,8 @@ GRANTED = {
         "persistentvolumes [] [] [get]",
     },
     "taffrail-collector": {
-        "apiservices.apiregistration.k8s.io [] "
-        "[v1beta1.custom.metrics.k8s.io v1beta2.custom.metrics.k8s.io] [get patch]",
+        f"apiservices.apiregistration.k8s.io [] [{version}.custom.metrics.k8s.io] [get patch]"
+        for version in ("v1beta1", "v1beta2")
     },
 }
 """All that `kubectl auth can-i --list` may say beyond what every service account may."""

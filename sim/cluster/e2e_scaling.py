@@ -3,7 +3,7 @@
 import json
 
 from e2e_readers import Api
-from e2e_scene import WORKERS, kubectl, pods_of, read, see
+from e2e_scene import AGENT, WORKERS, kubectl, pods_of, read, see
 
 VERSIONS = ("v1beta1", "v1beta2")
 
@@ -34,8 +34,14 @@ def are_available() -> bool:
 
 def agents_report(api: Api) -> str | bool:
     """Whether the agents of both nodes tell about themselves, and have nothing left to send."""
-    lines = {it["metric"]["node"]: float(it["value"][1]) for it in api.values("taffrail_tail_lines_total")}
-    late = {it["metric"]["node"]: float(it["value"][1]) for it in api.values("taffrail_tail_lag_bytes")}
+    # The series of agents that were deleted are still there, for five minutes.
+    agents = {pod["metadata"]["name"] for pod in pods_of("taffrail", AGENT)}
+
+    def by_node(metric: str) -> dict[str, float]:
+        told = [it for it in api.values(metric) if it["metric"]["pod"] in agents]
+        return {it["metric"]["node"]: float(it["value"][1]) for it in told}
+
+    lines, late = by_node("taffrail_tail_lines_total"), by_node("taffrail_tail_lag_bytes")
     if {it.name for it in WORKERS} != lines.keys() or any(late.values()) or not all(lines.values()):
         return False
     return ", ".join(f"{node}: {count:.0f} lines" for node, count in sorted(lines.items()))

@@ -28,7 +28,7 @@ AGENT, COLLECTOR = (f"app.kubernetes.io/name=taffrail-{it}" for it in ("agent", 
 """Labels of Taffrail's own pods."""
 VOLUME = "/var/lib/taffrail-collector"
 """The folder of node1 under the collector's volume."""
-FOLDERS = (VOLUME, "/var/lib/ledger", "/var/lib/journal-of-host")
+FOLDERS = (VOLUME, "/var/lib/ledger")
 """Folders of the nodes that volumes of the test lie in; made here, removed here."""
 KEPT = "/var/lib/taffrail-agent"
 """What an installation leaves on each node, as deploy/README.md says."""
@@ -128,12 +128,9 @@ class Inventory:
         asked = ",".join(it for it in kinds if it not in self.TRANSIENT)
         lines = kubectl("get", asked, "--all-namespaces", "--no-headers", columns).splitlines()
         self.objects = {" ".join(line.split()) for line in lines}
+        looking = "ls -d /var/lib/* /var/lib/kubelet/pods/* /var/log/* /var/log/pods/* /etc/* /opt/* || true"
         self.folders = {
-            f"{worker.name}:{folder}"
-            for worker in WORKERS
-            for folder in run_in(
-                worker, "sh", "-c", "ls -d /var/lib/* /var/log/* /var/log/pods/* /var/lib/kubelet/pods/* /etc/* /opt/* /run/* || true"
-            ).split()
+            f"{worker.name}:{folder}" for worker in WORKERS for folder in run_in(worker, "sh", "-c", looking).split()
         }
 
     def left(self, before: "Inventory") -> str | bool:
