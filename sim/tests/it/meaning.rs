@@ -29,7 +29,7 @@ impl<'a> Pods<'a> {
         Self { stack, items: vec![team] }
     }
 
-    fn add(&mut self, name: &str, annotations: Value) {
+    fn add(&mut self, name: &str, annotations: &Value) {
         self.items.push(json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": "sim", "uid": uid(name),
@@ -106,7 +106,7 @@ async fn traces_are_one_record_through_rotation_and_death() -> anyhow::Result<()
     let _collector = stack.start_collector().await?;
     let mut pods = Pods::new(&stack);
     for language in LANGUAGES {
-        pods.add(language, json!({}));
+        pods.add(language, &json!({}));
     }
     let mut process = agent(&stack, &[]).await?;
     for language in LANGUAGES {
@@ -140,13 +140,13 @@ async fn annotations_hold() -> anyhow::Result<()> {
     let stack = Stack::new()?;
     let _collector = stack.start_collector().await?;
     let mut pods = Pods::new(&stack);
-    pods.add("silent", json!({"taffrail.dev/exclude": "true"}));
-    pods.add("errors", json!({"taffrail.dev/streams": "stderr", "taffrail.dev/parser": "xml"}));
-    pods.add("own", json!({"main.taffrail.dev/multiline": "start:^#"}));
-    pods.add("loud", json!({"taffrail.dev/rate-limit": "5/h"}));
-    pods.add("many", json!({"taffrail.dev/sample": "20%"}));
-    pods.add("health", json!({"taffrail.dev/redact": "healthcare"}));
-    pods.add("last", json!({}));
+    pods.add("silent", &json!({"taffrail.dev/exclude": "true"}));
+    pods.add("errors", &json!({"taffrail.dev/streams": "stderr", "taffrail.dev/parser": "xml"}));
+    pods.add("own", &json!({"main.taffrail.dev/multiline": "start:^#"}));
+    pods.add("loud", &json!({"taffrail.dev/rate-limit": "5/h"}));
+    pods.add("many", &json!({"taffrail.dev/sample": "20%"}));
+    pods.add("health", &json!({"taffrail.dev/redact": "healthcare"}));
+    pods.add("last", &json!({}));
     let key = stack.path("key");
     fs::write(&key, "0123456789abcdef0123")?;
     let key = key.display().to_string();
@@ -216,7 +216,7 @@ async fn drops_are_told() -> anyhow::Result<()> {
     let stack = Stack::new()?;
     let _collector = stack.start_collector().await?;
     let mut pods = Pods::new(&stack);
-    pods.add("loud", json!({"taffrail.dev/rate-limit": "5/h"}));
+    pods.add("loud", &json!({"taffrail.dev/rate-limit": "5/h"}));
     let _agent = agent(&stack, &[]).await?;
     pods.write("loud", "main", "stdout", &["x"; 20]);
     rows(&stack, r#"{app="loud"}"#, 5).await?;
