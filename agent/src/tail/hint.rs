@@ -2,98 +2,69 @@
 //! watches to be had, or events were dropped, nothing but a little time is lost.
 //!
 //! Watched are the folder of all pods, and the folders of each pod and container: an event for each
-//! one that comes or goes and for each file that is made or renamed, none for each line that is
-//! written. (The crates for this ask the kernel for events of writing too, and cannot be told not
-//! to.) Folders of volumes are not watched: what programs do there is not bounded by anything.
+//! one that comes or goes and for each file that is made or renamed. The kernel is asked for no
+//! events of writing ([`Config::with_event_kinds`]): each line of each container would be one.
+//! Folders of volumes are not watched: what programs do there is not bounded by anything.
 //!
 //! [`Watches`] belongs to the reader, which adds what it finds.
 
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::io::Errno;
+use notify::{Config, ErrorKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::reader::Event;
 
 /// Most folders that are watched: some 5,000 containers. A watch costs the kernel about 1 KiB.
 const WATCHES_MAX: usize = 15_000;
-/// Room for events that are thrown away: all that matters is that there were some.
-const BUFFER_BYTES: usize = 4096;
 
-/// The folders that are watched. A thread tells the reader for as long as this is kept.
+/// The folders that are watched. The reader is told for as long as this is kept.
 #[derive(Debug)]
 pub(super) struct Watches {
-    fd: Arc<OwnedFd>,
+    watcher: RecommendedWatcher,
     folders: HashSet<PathBuf>,
     max: usize,
     full: bool,
-    /// A watch on a folder that stays. Its end wakes the thread.
-    end: i32,
-    ended: Arc<AtomicBool>,
 }
 
 /// Begins to watch; `None` when the system gives no inotify.
 pub(super) fn watch(events: SyncSender<Event>) -> Option<Watches> {
-    let begin = || -> std::io::Result<_> {
-        let fd = Arc::new(inotify::init(CreateFlags::CLOEXEC)?);
-        let end = inotify::add_watch(&*fd, "/", WatchFlags::DELETE_SELF)?;
-        let ended = Arc::new(AtomicBool::new(false));
-        let (own, over) = (fd.clone(), ended.clone());
-        std::thread::Builder::new()
-            .name("hint".into())
-            .spawn(move || tell(&own, &over, &events))?;
-        Ok(Watches { fd, folders: HashSet::new(), max: WATCHES_MAX, full: false, end, ended })
-    };
-    begin().inspect_err(|error| tracing::warn!(%error, "no inotify, looking in turn only")).ok()
-}
-
-/// Sends a hint for whatever comes, until the end.
-fn tell(fd: &OwnedFd, ended: &AtomicBool, events: &SyncSender<Event>) {
     let waiting = Arc::new(AtomicBool::new(false));
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        match rustix::io::read(fd, &mut buffer[..]) {
-            Err(Errno::INTR) => continue,
-            Ok(_) if !ended.load(Ordering::Acquire) => {}
-            Ok(_) | Err(_) => return,
-        }
+    // Whatever comes, errors and dropped events too: the next look will tell what it was.
+    let tell = move |_: notify::Result<notify::Event>| {
         // One hint at a time: the channel's room is for the shipper's answers.
-        if !waiting.swap(true, Ordering::AcqRel) {
-            let _full = events.try_send(Event::Hint(waiting.clone())).is_err();
+        if !waiting.swap(true, Ordering::AcqRel)
+            && events.try_send(Event::Hint(waiting.clone())).is_err()
+        {
+            waiting.store(false, Ordering::Release);
         }
-    }
-}
-
-impl Drop for Watches {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Release);
-        // Only a watch that has gone by itself cannot be removed; its end was told too.
-        let _told = inotify::remove_watch(&*self.fd, self.end).is_ok();
-    }
+    };
+    let kinds = EventKindMask::CREATE | EventKindMask::REMOVE | EventKindMask::MODIFY_NAME;
+    let config = Config::default().with_event_kinds(kinds).with_follow_symlinks(false);
+    let watcher = RecommendedWatcher::new(tell, config);
+    let watcher =
+        watcher.inspect_err(|error| tracing::warn!(%error, "no inotify, looking in turn only"));
+    Some(Watches { watcher: watcher.ok()?, folders: HashSet::new(), max: WATCHES_MAX, full: false })
 }
 
 impl Watches {
     /// Watches folders; those that are watched already cost nothing.
     pub(super) fn add(&mut self, folders: &[PathBuf]) {
-        let flags = WatchFlags::CREATE
-            | WatchFlags::MOVED_TO
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::DELETE
-            | WatchFlags::ONLYDIR;
         for folder in folders {
+            // One of the same name may have been made anew: it is watched again, which costs little.
             let room = self.folders.len() < self.max || self.folders.contains(folder);
-            let added =
-                if room { inotify::add_watch(&*self.fd, folder, flags) } else { Err(Errno::NOSPC) };
+            let added = room.then(|| self.watcher.watch(folder, RecursiveMode::NonRecursive));
             match added {
-                Ok(_) => {
+                Some(Ok(())) => {
                     self.folders.insert(folder.clone());
                 }
-                Err(Errno::NOSPC | Errno::NOMEM) => {
+                Some(Err(error)) if !matches!(error.kind, ErrorKind::MaxFilesWatch) => {
+                    // It has gone, or may not be watched: the next look will tell.
+                }
+                Some(Err(_)) | None => {
                     if !std::mem::replace(&mut self.full, true) {
                         tracing::warn!(
                             watched = self.folders.len(),
@@ -103,8 +74,6 @@ impl Watches {
                     }
                     return;
                 }
-                // It has gone, or may not be watched: the next look will tell.
-                Err(_) => {}
             }
         }
     }
@@ -112,7 +81,11 @@ impl Watches {
     /// Forgets folders that have gone, and their watches with them.
     pub(super) fn forget(&mut self, gone: &[PathBuf]) {
         for folder in gone {
-            self.full &= !self.folders.remove(folder);
+            if self.folders.remove(folder) {
+                // The kernel has mostly forgotten it already, with the folder.
+                let _watched = self.watcher.unwatch(folder).is_ok();
+                self.full = false;
+            }
         }
     }
 }
