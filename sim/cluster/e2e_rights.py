@@ -30,8 +30,8 @@ DENIED = (
 )  # fmt: skip
 CAN_READ_ALL = 1 << 2
 """The capability DAC_READ_SEARCH in the kernel's numbers."""
-PROXY = f"--cert={layout.PKI}/front-proxy-client.crt --key={layout.PKI}/front-proxy-client.key".split()
-STRANGER = f"--cert={layout.PKI}/admin.crt --key={layout.PKI}/admin.key".split()
+PROXY = f"--cert {layout.PKI}/front-proxy-client.crt --key {layout.PKI}/front-proxy-client.key".split()
+STRANGER = f"--cert {layout.PKI}/admin.crt --key {layout.PKI}/admin.key".split()
 """The cluster's administrator, whose certificate is of another CA."""
 
 
@@ -113,7 +113,7 @@ def _is_closed() -> str | bool:
             trusted.write(base64.b64decode(bundle))
             trusted.flush()
             asking = ["curl", "--silent", "--show-error", "--max-time", "5", "--cacert", trusted.name]
-            asking += [f"--resolve={name}:4143:{address}", *certificate, url]
+            asking += ["--resolve", f"{name}:4143:{address}", *certificate, url]
             return run(["sh", "-c", '"$@" 2>&1 || echo "refused: $?"', "sh", *CONTROL.enter_network(*asking)])
 
     if "APIResourceList" not in (answer := ask(*PROXY)):
