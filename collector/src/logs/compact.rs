@@ -12,16 +12,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
 use taffrail_model::TimeRange;
-use taffrail_query::source::{Cancel, Direction, ScanStats, SourceError};
+use taffrail_query::source::{Cancel, Direction, SourceError};
 
-use super::block::Decoder;
 use super::filter::Filter;
 use super::flush::remove;
 use super::memtable::is_full;
-use super::merge::{Place, PrunedSegment, Reader, Unit};
+use super::merge::{LookedAt, Place, PrunedSegment, Reader, Unit};
 use super::need::Need;
 use super::rows::Rows;
-use super::segment::Segment;
+use super::segment::{Origin, Segment};
 use super::segment_writer::{self, SegmentWriter};
 use super::{Error, LogStore, files};
 
@@ -109,7 +108,8 @@ impl LogStore {
         if group.iter().any(|segment| segment.is_damaged()) || self.ending.check().is_err() {
             return Ok(None);
         }
-        let merged = writer.finish()?;
+        let inputs = group.iter().map(|segment| segment.name().to_owned()).collect();
+        let merged = writer.finish(Origin::Merge(inputs))?;
         files::sync_dir(&self.segments_dir())?;
         Ok(Some(merged))
     }
@@ -170,14 +170,13 @@ fn each_row(
         }
     }
     let everything = TimeRange::ALL;
-    let mut reader = Reader {
+    let reader = Reader {
         segments: group.iter().map(|segment| PrunedSegment::new(Arc::clone(segment))).collect(),
         need: Need::Nothing,
         filter: Filter::everything(),
         range: everything,
         cancel,
-        decoder: Decoder::new().map_err(|e| SourceError::Storage(e.to_string()))?,
-        stats: ScanStats::default(),
+        looked_at: LookedAt::default(),
     };
     reader.in_order(&units, Direction::Forward, None, &mut |_, rows, row| each(rows, row))
 }

@@ -1,8 +1,10 @@
 //! The store as a whole, against a plain list of rows that is the oracle: any corpus, any query, rows
 //! in every state (active, frozen, segment, merged, opened again).
 
+mod borders;
 mod crash;
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +15,9 @@ use taffrail_model::{
     Labels, Level, LogEntry, MatchOp, Matcher, Nanos, SourceRange, StreamEntries, TimeRange,
     time::NANOS_PER_DAY,
 };
-use taffrail_query::source::{Cancel, Direction, LineFilter, LogScan, LogSource, SourceError};
+use taffrail_query::source::{
+    Cancel, Counted, Direction, LineFilter, LogCount, LogScan, LogSource, SourceError,
+};
 
 use super::filter::tests::filters;
 use super::{LogStore, LogStoreConfig, Opened};
@@ -53,21 +57,39 @@ impl Oracle {
         rows
     }
 
-    fn count(&self, matchers: &[Matcher], ranges: &[TimeRange]) -> Vec<(Labels, Vec<u64>)> {
-        let mut counted: std::collections::BTreeMap<Labels, Vec<u64>> = Default::default();
-        for row in self.0.iter().filter(|r| matchers.iter().all(|m| m.matches_labels(&r.labels))) {
+    fn count(&self, ask: &LogCount) -> Vec<Counted> {
+        let mut counted: BTreeMap<(Labels, Option<Level>), (Vec<u64>, Vec<u64>)> = BTreeMap::new();
+        let ranges = &ask.ranges;
+        let wanted = |row: &&Row| {
+            ask.matchers.iter().all(|m| m.matches_labels(&row.labels))
+                && ask.filters.iter().all(|f| f.passes(&row.entry.line))
+        };
+        for row in self.0.iter().filter(wanted) {
             for (index, _) in ranges.iter().enumerate().filter(|(_, r)| r.contains(row.entry.ts)) {
-                let counts = counted.entry(row.labels.clone());
-                counts.or_insert_with(|| vec![0; ranges.len()])[index] += 1;
+                let key = (row.labels.clone(), ask.by_level.then_some(row.entry.level));
+                let zeros = || vec![0; ranges.len()];
+                let (lines, bytes) = counted.entry(key).or_insert_with(|| (zeros(), zeros()));
+                lines[index] += 1;
+                bytes[index] += row.entry.line.len() as u64;
             }
         }
-        counted.into_iter().collect()
+        let to_counted = |((labels, level), (lines, bytes))| Counted {
+            labels,
+            level,
+            lines,
+            bytes: if ask.bytes { bytes } else { Vec::new() },
+        };
+        counted.into_iter().map(to_counted).collect()
     }
 }
 
 fn open(dir: &Path) -> Opened {
+    open_with(dir, 64)
+}
+
+fn open_with(dir: &Path, block_bytes: usize) -> Opened {
     let config =
-        LogStoreConfig { block_bytes: 64, flush_after: Duration::ZERO, ..LogStoreConfig::new(dir) };
+        LogStoreConfig { block_bytes, flush_after: Duration::ZERO, ..LogStoreConfig::new(dir) };
     LogStore::open(config).unwrap()
 }
 
@@ -263,8 +285,8 @@ fn scans() -> impl Strategy<Value = (LogScan, usize)> {
 }
 
 /// Takes a store through the steps; a reopened one gets the frames again that it asks for.
-fn run(steps: Vec<Step>, dir: &Path) -> (Arc<LogStore>, Oracle) {
-    let mut store = open(dir).store;
+fn run(steps: Vec<Step>, dir: &Path, block_bytes: usize) -> (Arc<LogStore>, Oracle) {
+    let mut store = open_with(dir, block_bytes).store;
     let mut oracle = Oracle::default();
     let mut frames: Vec<Vec<StreamEntries>> = Vec::new();
     for step in steps {
@@ -281,7 +303,7 @@ fn run(steps: Vec<Step>, dir: &Path) -> (Arc<LogStore>, Oracle) {
             }
             Step::Reopen => {
                 drop(store);
-                let opened = open(dir);
+                let opened = open_with(dir, block_bytes);
                 store = opened.store;
                 for (seq, batch) in (0..).zip(&frames).skip(opened.replay_from as usize) {
                     store.apply(seq, batch.clone(), &[]);
@@ -299,9 +321,11 @@ proptest! {
     fn answers_equal_a_look_at_every_line(
         steps in steps(), scans in proptest::collection::vec(scans(), 12),
         cuts in proptest::collection::btree_set(-2_i64..14, 2..6),
+        counted_filters in proptest::collection::vec(prop_oneof![filters(), word_filters()], 2),
+        block_bytes in prop::sample::select(vec![64, 64, 4096]),
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let (store, oracle) = run(steps, dir.path());
+        let (store, oracle) = run(steps, dir.path(), block_bytes);
         for (scan, take) in scans {
             let expected = oracle.scan(&scan);
             if scan.order.is_none() {
@@ -313,14 +337,25 @@ proptest! {
         }
         let cuts: Vec<i64> = cuts.into_iter().collect();
         let ranges: Vec<TimeRange> = cuts.windows(2).map(|w| TimeRange::new(w[0], w[1])).collect();
-        for matchers in [vec![], vec![Matcher::equal("a", "a")]] {
-            let mut counted = store.count(&matchers, &ranges, &Cancel::new()).unwrap();
-            counted.sort();
-            prop_assert_eq!(counted, oracle.count(&matchers, &ranges));
-            let found = store.streams(&matchers, TimeRange::new(0, 12)).unwrap();
-            let count = oracle.count(&matchers, &[TimeRange::new(0, 12)]);
-            prop_assert!(count.iter().all(|(labels, _)| found.contains(labels)));
+        for ((matchers, filters), (by_level, bytes)) in [vec![], vec![Matcher::equal("a", "a")]]
+            .into_iter()
+            .zip(counted_filters)
+            .zip([(false, false), (true, true), (false, true)])
+        {
+            let mut ask = LogCount {
+                matchers, filters, ranges: ranges.clone(), by_level, bytes, only_plain: false,
+                cancel: Cancel::new(),
+            };
+            let mut counted = store.count(&ask).unwrap().unwrap();
+            counted.sort_by(|a, b| (&a.labels, a.level).cmp(&(&b.labels, b.level)));
+            prop_assert_eq!(counted, oracle.count(&ask), "{:?}", ask);
+            ask.ranges = vec![TimeRange::new(0, 12)];
+            let found = store.streams(&ask.matchers, TimeRange::new(0, 12)).unwrap();
+            prop_assert!(oracle.count(&ask).iter().all(|counted| found.contains(&counted.labels)));
             prop_assert!(found.is_sorted());
+            ask.only_plain = true;
+            let has_metadata = oracle.0.iter().any(|row| !row.entry.metadata.is_empty());
+            prop_assert!(store.count(&ask).unwrap().is_some() || has_metadata);
         }
     }
 }
