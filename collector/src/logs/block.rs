@@ -20,7 +20,7 @@
 //! Invariant: a column is used only after its checksum held, and its shape is checked against the
 //! header; damage gives an error, never a wrong row and never a panic.
 
-use taffrail_model::limits;
+use taffrail_model::{Nanos, limits};
 
 use super::header::{
     self, COLUMNS, Column, DIGITS, Header, LEVELS, METADATA, NIBBLES, ROWS, TEMPLATES, TEXTS, TIMES,
@@ -200,15 +200,17 @@ pub(super) fn decode_1(
         [] => Metadata::default(),
         bytes => metadata::read(&decoder.unzstd(bytes)?, count)?,
     };
-    let ts = times_1(header, column(TIMES)?)?;
+    let ts = times(header, column(TIMES)?)?;
     Ok(Rows { text, ends, ts, levels, metadata })
 }
 
-/// The times of a block of format 1.
-pub(super) fn times_1(header: &Header, column: &[u8]) -> Result<Vec<i64>, Damage> {
-    let ts = times::decode_pco(column, header.rows as usize)?;
-    let fits = ts.first() == Some(&header.first) && ts.last() == Some(&header.last);
-    if fits && ts.is_sorted() { Ok(ts) } else { Err(Damage("times")) }
+/// The times of a block from the bytes of that column.
+pub(super) fn times(header: &Header, column: &[u8]) -> Result<Vec<Nanos>, Damage> {
+    let (rows, ends) = (header.rows as usize, (header.first, header.last));
+    match header.format {
+        1 => times::decode_pco(column, rows, ends),
+        _ => times::decode(column, rows, ends),
+    }
 }
 
 /// Row ends from row lengths; every end holds a separator, so every row is whole characters.

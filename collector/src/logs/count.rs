@@ -99,6 +99,11 @@ impl Counting<'_> {
         {
             return vec![tally];
         }
+        if self.ask.filters.is_empty() && !self.ask.by_level && !self.ask.bytes {
+            let mut tallies = Tallies { ask: self.ask, found: Vec::new() };
+            tallies.add_times(&pruned.segment.times(unit.number as usize).unwrap_or_default());
+            return tallies.found;
+        }
         if !pruned.may_have(&self.need, unit.number) {
             return Vec::new();
         }

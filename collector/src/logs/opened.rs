@@ -10,11 +10,11 @@ use super::block::{self, Damage, Decoder};
 use super::filter::Filter;
 use super::header::{DIGITS, Header, LEVELS, METADATA, NIBBLES, ROWS, TEMPLATES, TEXTS, TIMES};
 use super::judge::{Verdict, Verdicts};
+use super::metadata;
 use super::rows::{Metadata, Rows};
 use super::segment::Segment;
 use super::templates::{MIXED, Templates};
 use super::variables::Values;
-use super::{metadata, times};
 
 /// The numbers of rows that pass.
 pub(super) enum Passing {
@@ -91,7 +91,7 @@ impl<'s> Opened<'s> {
             let front = Front { from, bytes };
             let column = front.column(header, TEMPLATES)?;
             let column = decoder.unzstd(column).map_err(damage)?;
-            let templates = Templates::read(&column, header.rows).map_err(damage)?;
+            let templates = Templates::read(column, header.rows).map_err(damage)?;
             Body::Split(Box::new(Split { front, templates, rows: None, times: None, values: None }))
         };
         Ok(Self { segment, header, body })
@@ -314,8 +314,7 @@ impl Split {
     fn times(&mut self, header: &Header) -> Result<&[Nanos]> {
         if self.times.is_none() {
             let column = self.front.column(header, TIMES)?;
-            let times = times::decode(column, header.rows as usize, (header.first, header.last));
-            self.times = Some(times.map_err(damage)?);
+            self.times = Some(block::times(header, column).map_err(damage)?);
         }
         Ok(self.times.as_deref().unwrap_or_default())
     }

@@ -28,7 +28,7 @@ use taffrail_model::Nanos;
 
 use super::block::{self, Decoder};
 use super::block_set::BlockSet;
-use super::header::Header;
+use super::header::{Header, TIMES};
 use super::memtable::Committed;
 use super::need::Need;
 use super::opened::Opened;
@@ -120,6 +120,7 @@ pub(super) struct Segment {
     /// Which blocks have UUIDs.
     uuids: BlockSet,
     blocks: File,
+    blocks_bytes: u64,
     index: OnceLock<Option<Index>>,
     reported: AtomicBool,
 }
@@ -158,6 +159,7 @@ impl Segment {
             opaque,
             uuids,
             blocks,
+            blocks_bytes: found,
             index: OnceLock::new(),
             reported: AtomicBool::new(false),
         })
@@ -207,6 +209,19 @@ impl Segment {
         self.report(number, opened.and_then(|mut opened| look(&mut opened, decoder)))
     }
 
+    /// The times of a block's rows, from that column alone; none as for [`Segment::look`].
+    pub(super) fn times(&self, number: usize) -> Option<Vec<Nanos>> {
+        let header = self.headers.get(number)?;
+        let column = header.columns[TIMES];
+        let at = header.offset.saturating_add(column.at.into());
+        let times = self.read(at, column.bytes as usize).and_then(|bytes| {
+            let decoded =
+                column.of(&bytes, column.at).and_then(|bytes| block::times(header, bytes));
+            decoded.map_err(std::io::Error::other)
+        });
+        self.report(number, times)
+    }
+
     /// Whether a block could not be read, or the index was found damaged.
     pub(super) fn is_damaged(&self) -> bool {
         self.reported.load(Ordering::Relaxed)
@@ -215,7 +230,7 @@ impl Segment {
     /// Bytes of the file of blocks.
     pub(super) fn read(&self, offset: u64, bytes: usize) -> std::io::Result<Vec<u8>> {
         // The length is checked first, so that a damaged header cannot ask for all memory.
-        if offset.saturating_add(bytes as u64) > self.blocks.metadata()?.len() {
+        if offset.saturating_add(bytes as u64) > self.blocks_bytes {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         let mut buffer = vec![0; bytes];

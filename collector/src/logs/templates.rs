@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! column, before zstd, little endian:
-//!   templates u32, slots u32, text bytes u32
+//!   text        of all templates, each followed by END; PLACE stands where a value goes
 //!   rows        u32 of each template: how many rows it has, at least one
 //!   levels      u8 of each: the level of its rows, or 255 when they differ
 //!   kinds       u8 of each slot: the column of its values (0 digits, 1 texts, 2 nibbles)
 //!   widths      u8 of each: bytes of each value, or 0 when they differ
 //!   masks       u32 of each: which bytes its values have (see `mask_of`)
-//!   text        of all templates, each followed by END; PLACE stands where a value goes
+//!   templates u32, slots u32, text bytes u32
 //! ```
 //! A **variable** is a whole token (see `token`) that has a digit, or consists of four to eight of the
 //! letters a to f; or a single byte PLACE or END of the line itself, so that neither ever stands for
@@ -30,6 +30,9 @@ pub(super) const PLACE: u8 = 0x11;
 pub(super) const END: u8 = 0x12;
 /// In the column of levels: the rows of the template differ.
 pub(super) const MIXED: u8 = u8::MAX;
+
+/// Bytes of the counts at the end of the column.
+const COUNTS_BYTES: usize = 12;
 
 /// Bits of a mask beside the letters, which are bits 0 to 25 in either case.
 pub(super) const DIGIT: u32 = 1 << 26;
@@ -175,33 +178,36 @@ impl Templates {
 
     /// The column, before it is compressed.
     pub(super) fn write(&self) -> Vec<u8> {
-        let bytes = 12 + self.len() * 5 + self.slots.len() * 6 + self.text.len();
+        let bytes = COUNTS_BYTES + self.len() * 5 + self.slots.len() * 6 + self.text.len();
         let mut out = Vec::with_capacity(bytes);
-        for count in [self.len(), self.slots.len(), self.text.len()] {
-            out.extend_from_slice(&(count as u32).to_le_bytes());
-        }
+        out.extend_from_slice(&self.text);
         self.rows.iter().for_each(|rows| out.extend_from_slice(&rows.to_le_bytes()));
         out.extend_from_slice(&self.levels);
         out.extend(self.slots.iter().map(|slot| slot.kind as u8));
         out.extend(self.slots.iter().map(|slot| slot.width));
         self.slots.iter().for_each(|slot| out.extend_from_slice(&slot.mask.to_le_bytes()));
-        out.extend_from_slice(&self.text);
+        for count in [self.len(), self.slots.len(), self.text.len()] {
+            out.extend_from_slice(&(count as u32).to_le_bytes());
+        }
         out
     }
 
     /// Reads the column of a block with so many rows.
-    pub(super) fn read(column: &[u8], block_rows: u32) -> Result<Self, Damage> {
+    pub(super) fn read(column: Vec<u8>, block_rows: u32) -> Result<Self, Damage> {
         Self::parse(column, block_rows).ok_or(Damage("templates"))
     }
 
-    fn parse(column: &[u8], block_rows: u32) -> Option<Self> {
-        let rest = &mut &column[..];
-        let (count, slots) = (take_u32(rest)? as usize, take_u32(rest)? as usize);
-        let text_bytes = take_u32(rest)? as usize;
+    fn parse(mut column: Vec<u8>, block_rows: u32) -> Option<Self> {
+        let (rest, mut counts) =
+            column.split_last_chunk::<COUNTS_BYTES>().map(|(a, b)| (a, &b[..]))?;
+        let [count, slots, text_bytes] =
+            [take_u32(&mut counts)?, take_u32(&mut counts)?, take_u32(&mut counts)?]
+                .map(|count| count as usize);
         let numbers = count.checked_mul(5)?.checked_add(slots.checked_mul(6)?)?;
         if count == 0 || numbers.checked_add(text_bytes)? != rest.len() {
             return None;
         }
+        let (_, rest) = rest.split_at(text_bytes);
         let (rows, rest) = rest.split_at(count * 4);
         let rows: Vec<u32> = words(rows).collect();
         let sum: u64 = rows.iter().map(|&rows| u64::from(rows)).sum();
@@ -209,24 +215,25 @@ impl Templates {
             return None;
         }
         let (levels, rest) = rest.split_at(count);
+        let levels = levels.to_vec();
         let (kinds, rest) = rest.split_at(slots);
-        let (widths, rest) = rest.split_at(slots);
-        let (masks, text) = rest.split_at(slots * 4);
+        let (widths, masks) = rest.split_at(slots);
         let mut all = Vec::with_capacity(slots);
         for ((&kind, &width), mask) in kinds.iter().zip(widths).zip(words(masks)) {
             all.push(Slot { kind: *Kind::ALL.get(usize::from(kind))?, width, mask });
         }
+        column.truncate(text_bytes);
         let mut templates = Self {
-            text: text.to_vec(),
+            text: column,
             ends: Vec::with_capacity(count),
             rows,
-            levels: levels.to_vec(),
+            levels,
             places: Vec::with_capacity(slots),
             slots: all,
             slot_ends: Vec::with_capacity(count),
         };
-        for at in memchr::memchr2_iter(PLACE, END, text) {
-            if text[at] == PLACE {
+        for at in memchr::memchr2_iter(PLACE, END, &templates.text) {
+            if templates.text[at] == PLACE {
                 templates.places.push(at as u32);
             } else {
                 templates.ends.push(at as u32);
@@ -234,7 +241,7 @@ impl Templates {
             }
         }
         let whole = templates.len() == count && templates.places.len() == slots;
-        (whole && text.last() == Some(&END)).then_some(templates)
+        (whole && templates.text.last() == Some(&END)).then_some(templates)
     }
 }
 
@@ -315,13 +322,13 @@ mod tests {
             }
             let rows = templates.rows.iter().sum();
             let mut column = templates.write();
-            prop_assert_eq!(Templates::read(&column, rows), Ok(templates.clone()));
-            prop_assert!(Templates::read(&column, rows + 1).is_err());
+            prop_assert_eq!(Templates::read(column.clone(), rows), Ok(templates.clone()));
+            prop_assert!(Templates::read(column.clone(), rows + 1).is_err());
             prop_assert_eq!(templates.text_of(0).len(), templates.ends[0] as usize);
             let at = at.index(column.len());
             column[at] ^= 1_u8 << bit;
-            Templates::read(&column, rows).ok();
-            prop_assert!(Templates::read(&column[..at], rows).is_err());
+            Templates::read(column.clone(), rows).ok();
+            Templates::read(column[..at].to_vec(), rows).ok();
         }
     }
 }

@@ -199,7 +199,6 @@ fn word_hash(word: &[u8]) -> u32 {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::token;
     use super::*;
     use proptest::prelude::*;
 
@@ -212,7 +211,7 @@ mod tests {
         terms.finish();
         let words: BTreeSet<&[u8]> = terms.words().collect();
         assert_eq!(words, [b"error" as &[u8], b"req"].into_iter().collect());
-        assert_eq!(terms.prints(), [token::print(b"req12345")]);
+        assert_eq!(terms.prints(), [print(b"req12345")]);
         assert!(!terms.is_opaque());
         terms.begin();
         terms.literal(&[b'x'; TOKEN_BYTES_MAX + 1]);

@@ -3,6 +3,7 @@
 
 mod borders;
 mod crash;
+mod format_1;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -180,7 +181,7 @@ fn batches() -> impl Strategy<Value = Vec<StreamEntries>> {
         ts: ts + day * NANOS_PER_DAY,
         line,
         level: Level::ALL[level],
-        metadata: std::collections::BTreeMap::into_iter(metadata).collect(),
+        metadata: BTreeMap::into_iter(metadata).collect(),
     };
     let entries = proptest::collection::vec(entry.prop_map(to_entry), 0..12);
     let labels = ("[ab]", "[xy]?").prop_map(|(a, b)| Labels::from_pairs([("a", a), ("b", b)]));
@@ -470,14 +471,10 @@ fn positions_and_sequence_numbers_through_flush_and_reopen() {
 #[test]
 fn back_pressure_until_the_frozen_memtable_is_written() {
     let dir = tempfile::tempdir().unwrap();
-    let config = LogStoreConfig { memtable_bytes: 100, ..LogStoreConfig::new(dir.path()) };
+    let config = LogStoreConfig { memtable_bytes: 1500, ..LogStoreConfig::new(dir.path()) };
     let store = LogStore::open(config).unwrap().store;
-    let batch = || {
-        vec![stream(
-            "a",
-            &[(1, "a line that is quite long, so that a hundred bytes are soon full")],
-        )]
-    };
+    let line = "a line of which two take more than there is room for ".repeat(12);
+    let batch = || vec![stream("a", &[(1, line.as_str())])];
     store.apply(0, batch(), &[]);
     assert!(!store.is_full());
     store.apply(1, batch(), &[]);

@@ -81,22 +81,34 @@ fn pack(numbers: impl Iterator<Item = u64>, width: u32, out: &mut Vec<u8>) {
 pub(super) fn decode(
     column: &[u8],
     rows: usize,
-    (first, last): (Nanos, Nanos),
+    ends: (Nanos, Nanos),
 ) -> Result<Vec<Nanos>, Damage> {
-    let damage = Damage("times");
-    let times = match column.split_first() {
-        Some((&PACKED, rest)) => unpack(rest, rows, first).ok_or(damage)?,
-        Some((&PCO, rest)) => decode_pco(rest, rows)?,
-        _ => return Err(damage),
-    };
-    let fits = times.first() == Some(&first) && times.last() == Some(&last);
-    if fits && times.is_sorted() { Ok(times) } else { Err(damage) }
+    match column.split_first() {
+        Some((&PACKED, rest)) => checked(unpack(rest, rows, ends.0).ok_or(DAMAGE)?, rows, ends),
+        Some((&PCO, rest)) => decode_pco(rest, rows, ends),
+        _ => Err(DAMAGE),
+    }
 }
 
 /// The times that pco alone holds, as in format 1.
-pub(super) fn decode_pco(bytes: &[u8], rows: usize) -> Result<Vec<Nanos>, Damage> {
-    let out = pco::standalone::simple_decompress(bytes).map_err(|_| Damage("pco"))?;
-    if out.len() == rows && rows > 0 { Ok(out) } else { Err(Damage("count of times")) }
+pub(super) fn decode_pco(
+    bytes: &[u8],
+    rows: usize,
+    ends: (Nanos, Nanos),
+) -> Result<Vec<Nanos>, Damage> {
+    let times = pco::standalone::simple_decompress(bytes).map_err(|_| Damage("pco"))?;
+    checked(times, rows, ends)
+}
+
+const DAMAGE: Damage = Damage("times");
+
+fn checked(
+    times: Vec<Nanos>,
+    rows: usize,
+    (first, last): (Nanos, Nanos),
+) -> Result<Vec<Nanos>, Damage> {
+    let fits = times.first() == Some(&first) && times.last() == Some(&last);
+    if fits && times.len() == rows && times.is_sorted() { Ok(times) } else { Err(DAMAGE) }
 }
 
 fn unpack(column: &[u8], rows: usize, first: Nanos) -> Option<Vec<Nanos>> {
