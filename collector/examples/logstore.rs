@@ -185,11 +185,6 @@ fn queries(store: &Arc<LogStore>, newest: i64) -> anyhow::Result<()> {
             r#"sum by (app) (count_over_time({namespace=~".+"} |= "500" [1m]))"#,
             6,
         ),
-        (
-            "a label of JSON",
-            r#"sum by (level) (count_over_time({app="checkout"} | json | level="error" [1m]))"#,
-            6,
-        ),
     ];
     for (what, text, hours) in asked {
         let range = (newest - hours * HOUR, newest + 1);

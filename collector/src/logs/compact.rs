@@ -31,6 +31,9 @@ const LOWEST_BYTES: u64 = 1 << 20;
 /// Classes that are merged: up to 1, 8 and 64 MiB of text become up to 512 MiB. The index of a segment
 /// is made in memory, so bigger ones would cost too much of it.
 const CLASSES: u32 = 3;
+/// Blocks of a merged segment are so many times as long: each has its own templates, which are a tenth
+/// of a block of a flush.
+const MERGED_BLOCK: usize = 4;
 /// A tenth smaller than level 1 for three times the time; these bytes are read for weeks.
 const ZSTD_LEVEL: i32 = 6;
 
@@ -121,10 +124,11 @@ impl LogStore {
         group: &[Arc<Segment>],
         writer: &mut SegmentWriter,
     ) -> Result<(), Error> {
+        let block_bytes = self.config.block_bytes.saturating_mul(MERGED_BLOCK);
         let mut block = Rows::default();
         let mut result = Ok(());
         let merged = each_row(stream, group, &self.ending, &mut |rows, row| {
-            if is_full(&block, rows.line(row).len(), self.config.block_bytes) {
+            if is_full(&block, rows.line(row).len(), block_bytes) {
                 result = writer.add(stream, &block);
                 block.clear();
                 if result.is_err() {

@@ -95,7 +95,7 @@ impl Counting<'_> {
             Fall::Apart => None,
         };
         if let Some(range) = only
-            && let Some(tally) = self.from_header(header, range)
+            && let Some(tally) = self.by_header(header, range)
         {
             return vec![tally];
         }
@@ -121,7 +121,7 @@ impl Counting<'_> {
     }
 
     /// The count of a block that lies wholly in one range, when its header is enough.
-    fn from_header(&self, header: &Header, range: usize) -> Option<Tally> {
+    fn by_header(&self, header: &Header, range: usize) -> Option<Tally> {
         if !self.ask.filters.is_empty() {
             return None;
         }

@@ -180,7 +180,7 @@ mod tests {
         crew.each(&pieces, &cancel, || Ok(()), work).unwrap();
         assert_eq!(*sum.lock().unwrap(), 499_500);
         let mut gathered = 0;
-        let work = |piece: &u64, _: &mut ()| Ok((piece % 2 == 0).then_some(*piece));
+        let work = |piece: &u64, _: &mut ()| Ok(piece.is_multiple_of(2).then_some(*piece));
         let take = |piece| {
             gathered += piece;
             ControlFlow::Continue(())

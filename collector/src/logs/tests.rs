@@ -59,8 +59,8 @@ impl Oracle {
     }
 
     fn count(&self, ask: &LogCount) -> Vec<Counted> {
-        let mut counted: BTreeMap<(Labels, Option<Level>), (Vec<u64>, Vec<u64>)> = BTreeMap::new();
         let ranges = &ask.ranges;
+        let mut counted: BTreeMap<(Labels, Option<Level>), Counted> = BTreeMap::new();
         let wanted = |row: &&Row| {
             ask.matchers.iter().all(|m| m.matches_labels(&row.labels))
                 && ask.filters.iter().all(|f| f.passes(&row.entry.line))

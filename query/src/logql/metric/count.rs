@@ -80,8 +80,10 @@ pub(super) fn from_blocks(
         }
         let labels = counted.labels.filtered(|name| names.iter().any(|n| n == name));
         let level = counted.level.filter(|&level| level != Level::Unknown);
-        let labels = SeriesLabels::from(&labels);
-        let labels = level.map_or(labels.clone(), |l| labels.with(LEVEL_LABEL, Some(l.name())));
+        let mut labels = SeriesLabels::from(&labels);
+        if let Some(level) = level {
+            labels = labels.with(LEVEL_LABEL, Some(level.name()));
+        }
         groups.entry(labels).or_insert_with(|| Sums::new(pieces.count)).add(&counted);
     }
     check_size(groups.len(), windows.steps.count())?;
