@@ -67,20 +67,20 @@ impl Oracle {
         };
         for row in self.0.iter().filter(wanted) {
             for (index, _) in ranges.iter().enumerate().filter(|(_, r)| r.contains(row.entry.ts)) {
-                let key = (row.labels.clone(), ask.by_level.then_some(row.entry.level));
-                let zeros = || vec![0; ranges.len()];
-                let (lines, bytes) = counted.entry(key).or_insert_with(|| (zeros(), zeros()));
-                lines[index] += 1;
-                bytes[index] += row.entry.line.len() as u64;
+                let (labels, level) = (&row.labels, ask.by_level.then_some(row.entry.level));
+                let counted = counted.entry((labels.clone(), level)).or_insert_with(|| Counted {
+                    labels: labels.clone(),
+                    level,
+                    lines: vec![0; ranges.len()],
+                    bytes: vec![0; if ask.bytes { ranges.len() } else { 0 }],
+                });
+                counted.lines[index] += 1;
+                if let Some(bytes) = counted.bytes.get_mut(index) {
+                    *bytes += row.entry.line.len() as u64;
+                }
             }
         }
-        let to_counted = |((labels, level), (lines, bytes))| Counted {
-            labels,
-            level,
-            lines,
-            bytes: if ask.bytes { bytes } else { Vec::new() },
-        };
-        counted.into_iter().map(to_counted).collect()
+        counted.into_values().collect()
     }
 }
 
