@@ -7,6 +7,7 @@
 //!               LogSource: merged by (time, stream, position), filtered exactly
 //!
 //! <dir>/manifest.json   what counts: segments, streams, positions, replay_from   (`manifest`)
+//!       manifest.prev   the one before, should it be damaged                     (`recover`)
 //!       streams         labels, once per stream                                  (`streams`)
 //!       segments/…      immutable, per UTC day                                   (`segment`)
 //!       quarantine/…    segments that were found damaged when opened
@@ -21,7 +22,9 @@
 //! - The index may only prune what cannot match: answers equal a look at every line.
 //! - Damage never stops the store: what is damaged is set aside, counted and reported.
 //!
-//! tantivy is known to `words` alone.
+//! A block keeps what its lines have in common (`templates`) apart from what differs (`variables`), so a
+//! search looks at templates first (`judge`) and a count never puts lines together (`count`). tantivy is
+//! known to `words` alone.
 
 mod block;
 mod block_set;
