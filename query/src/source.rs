@@ -116,6 +116,38 @@ pub struct LogScan {
     pub cancel: Cancel,
 }
 
+/// What an engine asks a log store to count.
+#[derive(Clone, Debug)]
+pub struct LogCount {
+    /// Conditions on the stream's labels; all must hold.
+    pub matchers: Vec<Matcher>,
+    /// Conditions on the text; only lines that pass are counted.
+    pub filters: Vec<LineFilter>,
+    /// The ranges of time, sorted, not overlapping.
+    pub ranges: Vec<TimeRange>,
+    /// Whether lines of each level are counted apart.
+    pub by_level: bool,
+    /// Whether the bytes of the lines are added up too.
+    pub bytes: bool,
+    /// The count is of use only if no line of the streams in the ranges has structured metadata.
+    pub only_plain: bool,
+    /// Looked at between blocks.
+    pub cancel: Cancel,
+}
+
+/// Lines counted in one stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The labels of the stream.
+    pub labels: Labels,
+    /// The level of the lines, when levels are counted apart.
+    pub level: Option<Level>,
+    /// How many lines there are in each range.
+    pub lines: Vec<u64>,
+    /// How many bytes they have in each range, without separators; empty if that was not asked.
+    pub bytes: Vec<u64>,
+}
+
 /// One line as it lies in the store.
 #[derive(Clone, Copy, Debug)]
 pub struct LogRow<'a> {
@@ -158,17 +190,13 @@ pub trait LogSource: Send + Sync {
     /// When cancelled, over budget, or the store cannot be read.
     fn scan(&self, scan: &LogScan, sink: &mut RowSink<'_>) -> Result<ScanStats, SourceError>;
 
-    /// How many lines each stream has in each of `ranges` (sorted, not overlapping), without regard to their text: answered from
-    /// block headers where a block lies wholly in one range.
+    /// Counts lines by stream and range of time: from what is known of whole blocks where that is
+    /// enough. `None` when the count has to leave out lines with metadata and there are some: then lines
+    /// must be read.
     ///
     /// # Errors
     /// As [`LogSource::scan`].
-    fn count(
-        &self,
-        matchers: &[Matcher],
-        ranges: &[TimeRange],
-        cancel: &Cancel,
-    ) -> Result<Vec<(Labels, Vec<u64>)>, SourceError>;
+    fn count(&self, count: &LogCount) -> Result<Option<Vec<Counted>>, SourceError>;
 
     /// The label sets of the streams that satisfy all matchers and have lines in `range` (or in the
     /// same block or day as it: a superset is allowed), sorted.

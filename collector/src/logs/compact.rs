@@ -12,16 +12,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
 use taffrail_model::TimeRange;
-use taffrail_query::source::{Cancel, Direction, ScanStats, SourceError};
+use taffrail_query::source::{Cancel, Direction, SourceError};
 
-use super::block::Decoder;
 use super::filter::Filter;
 use super::flush::remove;
 use super::memtable::is_full;
-use super::merge::{Place, PrunedSegment, Reader, Unit};
+use super::merge::{LookedAt, Place, PrunedSegment, Reader, Unit};
 use super::need::Need;
 use super::rows::Rows;
-use super::segment::Segment;
+use super::segment::{Origin, Segment};
 use super::segment_writer::{self, SegmentWriter};
 use super::{Error, LogStore, files};
 
@@ -32,6 +31,9 @@ const LOWEST_BYTES: u64 = 1 << 20;
 /// Classes that are merged: up to 1, 8 and 64 MiB of text become up to 512 MiB. The index of a segment
 /// is made in memory, so bigger ones would cost too much of it.
 const CLASSES: u32 = 3;
+/// Blocks of a merged segment are so many times as long: each has its own templates, which are a tenth
+/// of a block of a flush.
+const MERGED_BLOCK: usize = 4;
 /// A tenth smaller than level 1 for three times the time; these bytes are read for weeks.
 const ZSTD_LEVEL: i32 = 6;
 
@@ -109,7 +111,8 @@ impl LogStore {
         if group.iter().any(|segment| segment.is_damaged()) || self.ending.check().is_err() {
             return Ok(None);
         }
-        let merged = writer.finish()?;
+        let inputs = group.iter().map(|segment| segment.name().to_owned()).collect();
+        let merged = writer.finish(Origin::Merge(inputs))?;
         files::sync_dir(&self.segments_dir())?;
         Ok(Some(merged))
     }
@@ -121,10 +124,11 @@ impl LogStore {
         group: &[Arc<Segment>],
         writer: &mut SegmentWriter,
     ) -> Result<(), Error> {
+        let block_bytes = self.config.block_bytes.saturating_mul(MERGED_BLOCK);
         let mut block = Rows::default();
         let mut result = Ok(());
         let merged = each_row(stream, group, &self.ending, &mut |rows, row| {
-            if is_full(&block, rows.line(row).len(), self.config.block_bytes) {
+            if is_full(&block, rows.line(row).len(), block_bytes) {
                 result = writer.add(stream, &block);
                 block.clear();
                 if result.is_err() {
@@ -170,14 +174,13 @@ fn each_row(
         }
     }
     let everything = TimeRange::ALL;
-    let mut reader = Reader {
+    let reader = Reader {
         segments: group.iter().map(|segment| PrunedSegment::new(Arc::clone(segment))).collect(),
         need: Need::Nothing,
         filter: Filter::everything(),
         range: everything,
         cancel,
-        decoder: Decoder::new().map_err(|e| SourceError::Storage(e.to_string()))?,
-        stats: ScanStats::default(),
+        looked_at: LookedAt::default(),
     };
     reader.in_order(&units, Direction::Forward, None, &mut |_, rows, row| each(rows, row))
 }

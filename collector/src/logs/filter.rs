@@ -12,10 +12,12 @@ use regex::Regex;
 use taffrail_model::TimeRange;
 use taffrail_query::source::LineFilter;
 
+use super::judge::Judge;
 use super::rows::Rows;
 
 /// Filters with their searchers built.
 pub(super) struct Filter {
+    judge: Judge,
     driver: Option<Finder<'static>>,
     checks: Vec<Check>,
     /// None for rows of every time.
@@ -52,12 +54,22 @@ impl Filter {
             };
             checks.push(check);
         }
-        Self { driver, checks, range: Some(range) }
+        Self { judge: Judge::new(filters), driver, checks, range: Some(range) }
     }
 
     /// A filter that every row passes.
     pub(super) fn everything() -> Self {
-        Self { driver: None, checks: Vec::new(), range: None }
+        Self { judge: Judge::new(&[]), driver: None, checks: Vec::new(), range: None }
+    }
+
+    /// The same filters for templates.
+    pub(super) fn judge(&self) -> &Judge {
+        &self.judge
+    }
+
+    /// The time wanted; none for every time.
+    pub(super) fn range(&self) -> Option<TimeRange> {
+        self.range
     }
 
     /// The numbers of the rows that pass, ascending.

@@ -19,7 +19,7 @@ use taffrail_model::{Nanos, time::utc_day};
 use super::manifest::{self, Manifest};
 use super::memtable::{Chunk, Memtable, is_full};
 use super::rows::Rows;
-use super::segment::Segment;
+use super::segment::{FlushNote, Origin, Segment};
 use super::segment_writer::{self, SegmentWriter};
 use super::{Error, Frozen, Keeper, LogStore, files};
 
@@ -77,7 +77,7 @@ impl LogStore {
 
     pub(super) fn write_frozen(&self, keeper: &mut Keeper) -> Result<(), Error> {
         let Some(frozen) = self.state().frozen.clone() else { return Ok(()) };
-        let written = self.write_segments(keeper, &frozen.table).and_then(|new| {
+        let written = self.write_segments(keeper, &frozen).and_then(|new| {
             match self.name_segments(keeper, &frozen, &new) {
                 Ok(()) => Ok(new),
                 Err(error) => {
@@ -114,15 +114,26 @@ impl LogStore {
     pub(super) fn write_segments(
         &self,
         keeper: &mut Keeper,
-        table: &Memtable,
+        frozen: &Frozen,
     ) -> Result<Vec<Segment>, Error> {
+        let table = &frozen.table;
         let sorted: Vec<Sorted<'_>> =
             table.streams().into_iter().map(|s| Sorted::new(s, table.chunks(s))).collect();
         let days: BTreeSet<i32> = sorted.iter().flat_map(Sorted::days).collect();
         let mut segments = Vec::new();
         let write_all = || {
-            for days in grouped(&Vec::from_iter(days)) {
-                segments.push(self.write_segment(keeper, &sorted, &days)?);
+            let groups = grouped(&Vec::from_iter(days));
+            for (part, days) in (0..).zip(&groups) {
+                let note = FlushNote {
+                    part,
+                    parts: groups.len() as u32,
+                    end_seq: frozen.end_seq,
+                    positions: match part {
+                        0 => table.positions().clone(),
+                        _ => BTreeMap::new(),
+                    },
+                };
+                segments.push(self.write_segment(keeper, &sorted, days, note)?);
             }
             files::sync_dir(&self.segments_dir())
         };
@@ -140,6 +151,7 @@ impl LogStore {
         keeper: &mut Keeper,
         sorted: &[Sorted<'_>],
         days: &RangeInclusive<i32>,
+        note: FlushNote,
     ) -> Result<Segment, Error> {
         let (day, number) = (*days.end(), keeper.take_number());
         let dir = self.segments_dir().join(segment_writer::name(day, number));
@@ -148,7 +160,7 @@ impl LogStore {
         for stream in sorted {
             stream.write_days(days, self.config.block_bytes, &mut writer)?;
         }
-        writer.finish()
+        writer.finish(Origin::Flush(note))
     }
 
     /// Makes the new segments count.

@@ -15,6 +15,10 @@ use super::rows::Rows;
 /// How much a chunk or block may take with metadata and row overhead, in units of its text.
 const BYTES_PER_TEXT: usize = 4;
 
+/// What a stream and a chunk take beside their rows, in bytes, about.
+const STREAM_BYTES: usize = 96;
+const CHUNK_BYTES: usize = 256;
+
 /// Rows of one stream in the order of arrival.
 #[derive(Clone, Debug)]
 pub(super) struct Chunk {
@@ -66,19 +70,32 @@ impl Memtable {
             return;
         }
         self.begin(seq);
-        let chunks = self.streams.entry(stream).or_default();
+        let chunks = self.streams.entry(stream).or_insert_with(|| {
+            self.bytes += STREAM_BYTES;
+            Vec::new()
+        });
         let mut rest = entries;
         while !rest.is_empty() {
             let growing = chunks.last_mut().and_then(Arc::get_mut);
             let taken = growing.map_or(0, |chunk| {
-                let before = chunk.rows.bytes();
+                let before = chunk.rows.memory();
                 let taken = chunk.take(rest, self.chunk_bytes);
-                self.bytes += chunk.rows.bytes() - before;
+                if taken < rest.len() {
+                    chunk.rows.shrink();
+                }
+                self.bytes = self.bytes + chunk.rows.memory() - before;
                 taken
             });
             if taken == 0 {
-                let (first, last) = (Nanos::MAX, Nanos::MIN);
-                chunks.push(Arc::new(Chunk { rows: Rows::default(), first, last }));
+                let rows = match chunks.last() {
+                    // A stream that has filled a chunk fills another.
+                    Some(full) if full.rows.text.len() * 2 > self.chunk_bytes => {
+                        full.rows.with_room_like(self.chunk_bytes)
+                    }
+                    _ => Rows::default(),
+                };
+                self.bytes += CHUNK_BYTES + rows.memory();
+                chunks.push(Arc::new(Chunk { rows, first: Nanos::MAX, last: Nanos::MIN }));
             }
             rest = &rest[taken..];
         }

@@ -14,13 +14,15 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use taffrail_model::{Nanos, TimeRange};
 use taffrail_query::source::{Cancel, Direction, ScanStats, SourceError};
 
 use super::block::Decoder;
 use super::block_set::BlockSet;
+use super::crew::Crew;
 use super::filter::Filter;
 use super::memtable::Chunk;
 use super::need::Need;
@@ -68,14 +70,20 @@ pub(super) type EachRow<'e> = dyn FnMut(usize, &Rows, usize) -> ControlFlow<()> 
 
 /// A segment of a scan, pruned when its first unit comes up.
 pub(super) struct PrunedSegment {
-    segment: Arc<Segment>,
-    candidates: Option<BlockSet>,
+    /// The segment.
+    pub(super) segment: Arc<Segment>,
+    candidates: OnceLock<BlockSet>,
 }
 
 impl PrunedSegment {
     /// A segment that is not looked at yet.
     pub(super) fn new(segment: Arc<Segment>) -> Self {
-        Self { segment, candidates: None }
+        Self { segment, candidates: OnceLock::new() }
+    }
+
+    /// Whether a block can satisfy a need.
+    pub(super) fn may_have(&self, need: &Need, block: u32) -> bool {
+        self.candidates.get_or_init(|| self.segment.candidates(need)).contains(block)
     }
 }
 
@@ -91,10 +99,34 @@ pub(super) struct Reader<'a> {
     pub(super) range: TimeRange,
     /// Looked at before each unit.
     pub(super) cancel: &'a Cancel,
-    /// Decompresses its blocks.
-    pub(super) decoder: Decoder,
     /// What the scan has cost so far.
-    pub(super) stats: ScanStats,
+    pub(super) looked_at: LookedAt,
+}
+
+/// What was looked at, counted by several threads.
+#[derive(Default)]
+pub(super) struct LookedAt {
+    blocks: AtomicU64,
+    bytes: AtomicU64,
+    lines: AtomicU64,
+}
+
+impl LookedAt {
+    fn add(&self, lines: usize, bytes: usize) {
+        self.blocks.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+        self.lines.fetch_add(lines as u64, Relaxed);
+    }
+
+    /// The figures so far.
+    pub(super) fn stats(&self) -> ScanStats {
+        ScanStats {
+            blocks_scanned: self.blocks.load(Relaxed),
+            bytes_scanned: self.bytes.load(Relaxed),
+            lines_scanned: self.lines.load(Relaxed),
+            ..ScanStats::default()
+        }
+    }
 }
 
 /// Rows of an opened unit.
@@ -113,33 +145,33 @@ impl OpenRows {
 }
 
 impl Reader<'_> {
-    /// Gives the passing rows of all units, unit by unit.
+    /// Gives the passing rows of all units, unit by unit; units are opened side by side.
     pub(super) fn in_any_order(
-        &mut self,
+        &self,
         units: &[Unit],
+        crew: &Crew,
         each: &mut EachRow<'_>,
     ) -> Result<(), SourceError> {
-        for unit in units {
-            let Some((rows, passing)) = self.open(unit)? else { continue };
-            for row in passing {
-                if each(unit.stream, rows.get(), row as usize).is_break() {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
+        let all = Pick { direction: Direction::Forward, skip: 0, limit: ROWS_UNLIMITED };
+        let open = |unit: &Unit, decoder: &mut Decoder| {
+            Ok(self.open(unit, all, decoder)?.map(|taken| (unit.stream, taken)))
+        };
+        crew.gather(units, self.cancel, decoder, open, |(stream, taken)| {
+            taken.rows.iter().try_for_each(|&(row, _)| each(stream, taken.from.get(), row as usize))
+        })
     }
 
     /// Gives the passing rows of all units, merged. `limit` is how many the caller will take, about.
     pub(super) fn in_order(
-        &mut self,
+        &self,
         units: &[Unit],
         direction: Direction,
         limit: Option<usize>,
         each: &mut EachRow<'_>,
     ) -> Result<(), SourceError> {
         let limit = limit.map_or(ROWS_UNLIMITED, |limit| limit.max(1));
-        let mut merge = Merge { units, direction, limit, open_bytes: 0, heap: BinaryHeap::new() };
+        let heap = BinaryHeap::new();
+        let mut merge = Merge { units, direction, limit, decoder: decoder()?, open_bytes: 0, heap };
         merge.heap = (0..units.len()).map(|unit| merge.unopened(unit, self.range)).collect();
         while let Some(entry) = merge.heap.pop() {
             match entry.what {
@@ -154,32 +186,90 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The rows of a unit and the numbers of those that pass; none when no row can.
-    fn open(&mut self, unit: &Unit) -> Result<Option<(OpenRows, Vec<u32>)>, SourceError> {
+    /// Rows of a unit that pass, as many as are wanted; none when there are none.
+    fn open(
+        &self,
+        unit: &Unit,
+        pick: Pick,
+        decoder: &mut Decoder,
+    ) -> Result<Option<Taken>, SourceError> {
         self.cancel.check()?;
-        let rows = match &unit.place {
-            Place::Memory(chunk) => OpenRows::Memory(Arc::clone(chunk)),
-            Place::Disk(number) => {
-                let Some(pruned) = self.segments.get_mut(*number) else { return Ok(None) };
-                let segment = &pruned.segment;
-                let candidates =
-                    pruned.candidates.get_or_insert_with(|| segment.candidates(&self.need));
-                if !candidates.contains(unit.number) {
+        let taken = match &unit.place {
+            Place::Memory(chunk) => {
+                self.looked_at.add(chunk.rows.len(), chunk.rows.text.len());
+                Some(take_from_memory(chunk, &self.filter, pick))
+            }
+            Place::Disk(place) => {
+                let Some(pruned) = self.segments.get(*place) else { return Ok(None) };
+                if !pruned.may_have(&self.need, unit.number) {
                     return Ok(None);
                 }
-                let Some(rows) = segment.rows(unit.number as usize, &mut self.decoder) else {
-                    return Ok(None);
-                };
-                OpenRows::Disk(rows)
+                let number = unit.number as usize;
+                if let Some(header) = pruned.segment.headers().get(number) {
+                    self.looked_at.add(header.rows as usize, header.text_bytes as usize);
+                }
+                let filter = &self.filter;
+                pruned.segment.look(number, decoder, |block, decoder| {
+                    let passing = block.passing(filter, decoder)?.into_numbers();
+                    let (numbers, resume_at) = pick.of(passing);
+                    let rows = (0..).zip(numbers.iter().copied()).collect();
+                    let from = match numbers.is_empty() {
+                        true => Rows::default(),
+                        false => block.rows(&numbers, decoder)?,
+                    };
+                    Ok(Taken { from: OpenRows::Disk(from), rows, resume_at })
+                })
             }
         };
-        let looked_at = rows.get();
-        self.stats.blocks_scanned += 1;
-        self.stats.bytes_scanned += looked_at.text.len() as u64;
-        self.stats.lines_scanned += looked_at.len() as u64;
-        let passing = self.filter.passing(looked_at);
-        Ok((!passing.is_empty()).then_some((rows, passing)))
+        Ok(taken.filter(|taken| !taken.rows.is_empty()))
     }
+}
+
+/// What a thread keeps from block to block.
+pub(super) fn decoder() -> Result<Decoder, SourceError> {
+    Decoder::new().map_err(|error| SourceError::Storage(error.to_string()))
+}
+
+/// Which of the passing rows of a unit are wanted.
+#[derive(Clone, Copy)]
+struct Pick {
+    direction: Direction,
+    /// So many are given already.
+    skip: usize,
+    limit: usize,
+}
+
+impl Pick {
+    /// The rows in their order, and how many come before the first one that is left out, if any.
+    fn of(self, mut passing: Vec<u32>) -> (Vec<u32>, Option<usize>) {
+        if self.direction == Direction::Backward {
+            passing.reverse();
+        }
+        let end = self.skip.saturating_add(self.limit).min(passing.len());
+        let resume_at = (end < passing.len()).then_some(end);
+        passing.truncate(end);
+        passing.drain(..self.skip.min(end));
+        (passing, resume_at)
+    }
+}
+
+/// Passing rows of an opened unit.
+struct Taken {
+    from: OpenRows,
+    /// In order: number in `from`, and in the unit.
+    rows: Vec<(u32, u32)>,
+    /// How many passing rows of the unit come before the first one that is not here, if any.
+    resume_at: Option<usize>,
+}
+
+fn take_from_memory(chunk: &Arc<Chunk>, filter: &Filter, pick: Pick) -> Taken {
+    let mut passing = filter.passing(&chunk.rows);
+    if !chunk.rows.is_sorted() {
+        passing.sort_by_key(|&row| (chunk.rows.ts[row as usize], row));
+    }
+    let (numbers, resume_at) = pick.of(passing);
+    let rows = numbers.into_iter().map(|number| (number, number)).collect();
+    Taken { from: OpenRows::Memory(Arc::clone(chunk)), rows, resume_at }
 }
 
 /// Place of a row in the order; forward is ascending.
@@ -211,6 +301,17 @@ struct Cursor {
     resume_at: Option<usize>,
     /// Counted as open.
     bytes: usize,
+}
+
+impl Cursor {
+    fn new(unit: usize, taken: Taken) -> Self {
+        let bytes = match &taken.from {
+            OpenRows::Memory(_) => 0,
+            OpenRows::Disk(rows) => rows.bytes(),
+        };
+        let left = taken.rows.into_iter().rev().collect();
+        Self { unit, rows: taken.from, left, resume_at: taken.resume_at, bytes }
+    }
 }
 
 struct Entry {
@@ -247,6 +348,7 @@ struct Merge<'u> {
     units: &'u [Unit],
     direction: Direction,
     limit: usize,
+    decoder: Decoder,
     open_bytes: usize,
     heap: BinaryHeap<Entry>,
 }
@@ -267,26 +369,11 @@ impl Merge<'_> {
     }
 
     /// Opens a unit and puts a cursor in its place.
-    fn open(
-        &mut self,
-        reader: &mut Reader<'_>,
-        index: usize,
-        skip: usize,
-    ) -> Result<(), SourceError> {
+    fn open(&mut self, reader: &Reader<'_>, index: usize, skip: usize) -> Result<(), SourceError> {
         let unit = &self.units[index];
-        let Some((rows, mut passing)) = reader.open(unit)? else { return Ok(()) };
-        let ts = &rows.get().ts;
-        if !rows.get().is_sorted() {
-            passing.sort_by_key(|&row| (ts[row as usize], row));
-        }
-        if self.direction == Direction::Backward {
-            passing.reverse();
-        }
-        let end = skip.saturating_add(self.limit).min(passing.len());
-        let resume_at = (end < passing.len()).then_some(end);
-        let kept = passing.get(skip..end).unwrap_or_default();
-        let mut cursor = keep(index, rows, kept);
-        cursor.resume_at = resume_at;
+        let pick = Pick { direction: self.direction, skip, limit: self.limit };
+        let Some(taken) = reader.open(unit, pick, &mut self.decoder)? else { return Ok(()) };
+        let cursor = Cursor::new(index, taken);
         self.open_bytes += cursor.bytes;
         if self.open_bytes > OPEN_BYTES_MAX {
             return Err(SourceError::TooMuch(format!(
@@ -343,26 +430,4 @@ impl Merge<'_> {
 fn key(unit: &Unit, ts: Nanos, row: u32) -> Key {
     let Unit { fingerprint, order, number, .. } = *unit;
     Key { ts, fingerprint, order, number, row }
-}
-
-/// A cursor over these rows. When they are the lesser part of a block, the rest of it is let go.
-fn keep(unit: usize, rows: OpenRows, kept: &[u32]) -> Cursor {
-    let numbers = kept.iter().rev();
-    match rows {
-        OpenRows::Disk(all) if kept.len() * 2 < all.len() => {
-            let mut few = Rows::default();
-            let left: Vec<(u32, u32)> = (0..).zip(numbers.copied()).collect();
-            left.iter().for_each(|&(_, row)| few.push_from(&all, row as usize));
-            let bytes = few.bytes();
-            Cursor { unit, rows: OpenRows::Disk(few), left, resume_at: None, bytes }
-        }
-        rows => {
-            let bytes = match &rows {
-                OpenRows::Memory(_) => 0,
-                OpenRows::Disk(rows) => rows.bytes(),
-            };
-            let left = numbers.map(|&row| (row, row)).collect();
-            Cursor { unit, rows, left, resume_at: None, bytes }
-        }
-    }
 }

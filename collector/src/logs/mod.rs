@@ -7,6 +7,7 @@
 //!               LogSource: merged by (time, stream, position), filtered exactly
 //!
 //! <dir>/manifest.json   what counts: segments, streams, positions, replay_from   (`manifest`)
+//!       manifest.prev   the one before, should it be damaged                     (`recover`)
 //!       streams         labels, once per stream                                  (`streams`)
 //!       segments/…      immutable, per UTC day                                   (`segment`)
 //!       quarantine/…    segments that were found damaged when opened
@@ -21,29 +22,43 @@
 //! - The index may only prune what cannot match: answers equal a look at every line.
 //! - Damage never stops the store: what is damaged is set aside, counted and reported.
 //!
-//! tantivy is known to `words` alone.
+//! A block keeps what its lines have in common (`templates`) apart from what differs (`variables`), so a
+//! search looks at templates first (`judge`) and a count never puts lines together (`count`). tantivy is
+//! known to `words` alone.
 
 mod block;
 mod block_set;
 mod compact;
+mod count;
+mod crew;
 mod files;
 mod filter;
 mod flush;
+mod header;
+mod judge;
 mod manifest;
 mod memtable;
 mod merge;
+mod metadata;
 mod need;
+mod needle;
 mod open;
+mod opened;
 mod positions;
 mod prints;
+mod recover;
 mod rows;
 mod scan;
 mod segment;
 mod segment_writer;
+mod split;
 mod stats;
 mod streams;
+mod templates;
 mod terms;
+mod times;
 mod token;
+mod variables;
 mod words;
 
 #[cfg(test)]
@@ -66,8 +81,10 @@ use memtable::{Committed, Memtable};
 use segment::Segment;
 use streams::{Streams, StreamsFile};
 
-/// Version of every file in the folder.
-const FORMAT: u32 = 1;
+/// Version of the files that are written: manifest, segments and what is in them.
+const FORMAT: u32 = 2;
+/// The oldest version that is read.
+const FORMAT_OLDEST: u32 = 1;
 
 /// Frames that a live tail may fall behind. Each holds a whole batch, so not many.
 const LIVE_FRAMES: usize = 64;
@@ -234,6 +251,8 @@ pub struct LogStore {
     compacting: Mutex<()>,
     /// Ends merging.
     ending: Cancel,
+    /// Looks at blocks for queries.
+    crew: crew::Crew,
     live: broadcast::Sender<Arc<Vec<StreamEntries>>>,
     counters: Counters,
     /// Keeps other processes out for as long as it is open.

@@ -16,7 +16,10 @@
 use regex_syntax::hir::{Class, Hir, HirKind};
 use taffrail_query::source::LineFilter;
 
-use super::token::{TERM_BYTES_MIN, Token, is_word, letter_runs, minimizers, prints, tokens};
+use super::token::{
+    TERM_BYTES_MIN, Token, UUID_BYTES, is_group_of, is_word, letter_runs, may_be_group, minimizers,
+    print, prints, tokens, uuids,
+};
 
 /// Most walks through a dictionary one query may ask of a segment.
 const RUNS_MAX: usize = 32;
@@ -37,7 +40,11 @@ pub(super) enum Need {
         hash: u32,
         /// Whether it is of a piece of a token, not of a whole one.
         is_piece: bool,
+        /// Whether it may be a group of a UUID: blocks that have UUIDs may match without it.
+        in_uuid: bool,
     },
+    /// This hash of a UUID is in the fingerprint postings.
+    Uuid(u32),
     /// A term of the dictionary contains this run of letters, or begins with it; opaque blocks may
     /// match without it.
     Run {
@@ -78,7 +85,18 @@ impl Builder {
     /// What a line needs that contains this text, whatever is around it.
     fn text(&mut self, text: &[u8]) -> Need {
         let lower = text.to_ascii_lowercase();
-        all(tokens(&lower).map(|token| self.token(&lower, token)).collect())
+        let mut needs = Vec::new();
+        let mut known = Vec::new();
+        uuids(&lower, |at| {
+            known.push(at);
+            needs.push(Need::Uuid(print(&lower[at..at + UUID_BYTES])));
+        });
+        let is_group =
+            |token: &Token| known.iter().any(|&uuid| is_group_of(uuid, token.start, token.end));
+        for token in tokens(&lower).filter(|token| !is_group(token)) {
+            needs.push(self.token(&lower, token));
+        }
+        all(needs)
     }
 
     fn token(&mut self, text: &[u8], token: Token) -> Need {
@@ -94,14 +112,15 @@ impl Builder {
             return Need::Word(bytes.to_vec());
         }
         let mut needs = Vec::new();
-        prints(bytes, true, |hash| needs.push(Need::Print { hash, is_piece: false }));
+        let in_uuid = may_be_group(bytes);
+        prints(bytes, true, |hash| needs.push(Need::Print { hash, is_piece: false, in_uuid }));
         all(needs)
     }
 
     /// A piece of some token; `at_start` says that the token begins with it.
     fn piece(&mut self, bytes: &[u8], at_start: bool) -> Need {
         let mut needs = Vec::new();
-        minimizers(bytes, |hash| needs.push(Need::Print { hash, is_piece: true }));
+        minimizers(bytes, |hash| needs.push(Need::Print { hash, is_piece: true, in_uuid: false }));
         if !needs.is_empty() {
             return all(needs);
         }
@@ -262,7 +281,19 @@ mod tests {
             (contains(&["x lost", ""]), Need::Nothing),
             (contains(&["=lev"]), run("lev", true)),
             (contains(&["=12lev"]), run("lev", false)),
-            (contains(&[" 4bf92f35 "]), Need::Print { hash: print(b"4bf92f35"), is_piece: false }),
+            (
+                contains(&[" 4bf92f35 "]),
+                Need::Print { hash: print(b"4bf92f35"), is_piece: false, in_uuid: true },
+            ),
+            (
+                contains(&[" 4bf92f3577 "]),
+                Need::Print { hash: print(b"4bf92f3577"), is_piece: false, in_uuid: false },
+            ),
+            (contains(&[" 12345 "]), Need::Nothing),
+            (
+                contains(&["4BF92f35-0000-1111-2222-333333333333"]),
+                Need::Uuid(print(b"4bf92f35-0000-1111-2222-333333333333")),
+            ),
             (contains(&[]), Need::OneOf(vec![])),
         ];
         for (found, expected) in cases {

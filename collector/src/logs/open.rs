@@ -14,19 +14,22 @@ use std::sync::{Arc, Condvar, Mutex, RwLock};
 use taffrail_query::source::Cancel;
 use tokio::sync::broadcast;
 
+use super::crew::Crew;
 use super::manifest::{self, Manifest};
 use super::memtable::Memtable;
 use super::segment::Segment;
 use super::streams::{Streams, StreamsFile};
 use super::{
     Counters, Error, FORMAT, Keeper, LIVE_FRAMES, LogStore, LogStoreConfig, Opened, State, files,
+    recover,
 };
 
 /// Folder of the segments.
 pub(super) const SEGMENTS: &str = "segments";
 /// Folder of damaged segments.
 const QUARANTINE: &str = "quarantine";
-const STREAMS: &str = "streams";
+/// The table of streams.
+pub(super) const STREAMS: &str = "streams";
 const LOCK: &str = "LOCK";
 /// Bounds of [`LogStoreConfig::block_bytes`].
 const BLOCK_BYTES: std::ops::RangeInclusive<usize> = 64..=16 << 20;
@@ -42,7 +45,7 @@ impl LogStore {
         let dir = config.dir.clone();
         files::create_dir(&dir)?;
         let lock = lock(&dir)?;
-        let loaded = match manifest::read(&dir)? {
+        let loaded = match manifest_or_the_one_before(&dir)? {
             Some(manifest) => load(&dir, manifest)?,
             None => create(&dir)?,
         };
@@ -65,6 +68,7 @@ impl LogStore {
             }),
             compacting: Mutex::new(()),
             ending: Cancel::new(),
+            crew: Crew::new(),
             live: broadcast::Sender::new(LIVE_FRAMES),
             counters,
             _lock: lock,
@@ -90,6 +94,17 @@ fn lock(dir: &Path) -> Result<File, Error> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::Locked { dir: dir.to_owned() }),
         Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+    }
+}
+
+/// The manifest; rebuilt if it is damaged, or gone while the one before it is there.
+fn manifest_or_the_one_before(dir: &Path) -> Result<Option<Manifest>, Error> {
+    match manifest::read(dir) {
+        Ok(None) => recover::manifest(dir, "it is gone"),
+        Err(error @ Error::Damaged { .. }) => {
+            recover::manifest(dir, &error.to_string())?.map_or(Err(error), |found| Ok(Some(found)))
+        }
+        read => read,
     }
 }
 

@@ -109,6 +109,41 @@ impl Rows {
             + self.metadata.ends.len() * 4
     }
 
+    /// What the rows take in memory with the room they have for more, in bytes, about.
+    pub(super) fn memory(&self) -> usize {
+        let metadata = &self.metadata;
+        self.text.capacity()
+            + self.ts.capacity() * 8
+            + (self.ends.capacity() + metadata.ends.capacity()) * 4
+            + self.levels.capacity()
+            + metadata.text.capacity()
+            + metadata.pairs.capacity() * 8
+    }
+
+    /// Rows with room for so much text in about as long lines as these have.
+    pub(super) fn with_room_like(&self, text_bytes: usize) -> Self {
+        let rows = self.len() * text_bytes / self.text.len().max(1) + 1;
+        let rows = rows.min(text_bytes);
+        Self {
+            text: String::with_capacity(text_bytes),
+            ends: Vec::with_capacity(rows),
+            ts: Vec::with_capacity(rows),
+            levels: Vec::with_capacity(rows),
+            metadata: Metadata::default(),
+        }
+    }
+
+    /// Gives back the room for more.
+    pub(super) fn shrink(&mut self) {
+        self.text.shrink_to_fit();
+        self.ts.shrink_to_fit();
+        self.ends.shrink_to_fit();
+        self.levels.shrink_to_fit();
+        self.metadata.text.shrink_to_fit();
+        self.metadata.pairs.shrink_to_fit();
+        self.metadata.ends.shrink_to_fit();
+    }
+
     /// Whether times never go back from row to row.
     pub(super) fn is_sorted(&self) -> bool {
         self.ts.is_sorted()
@@ -117,7 +152,7 @@ impl Rows {
 
 impl Metadata {
     /// Adds the pairs of the row with this number, which must be the next one.
-    fn push<'a>(&mut self, row: usize, pairs: impl Iterator<Item = (&'a str, &'a str)>) {
+    pub(super) fn push<'a>(&mut self, row: usize, pairs: impl Iterator<Item = (&'a str, &'a str)>) {
         let before = self.pairs.len();
         for (name, value) in pairs {
             self.text.push_str(name);

@@ -7,31 +7,29 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
 use taffrail_model::{Labels, Matcher, StreamEntries, TimeRange};
-use taffrail_query::source::{Cancel, LogScan, LogSource, RowSink, ScanStats, SourceError};
+use taffrail_query::source::{
+    Counted, LogCount, LogScan, LogSource, RowSink, ScanStats, SourceError,
+};
 use tokio::sync::broadcast;
 
-use super::block::Decoder;
 use super::filter::Filter;
 use super::memtable::{Chunk, Memtable};
-use super::merge::{ACTIVE, FROZEN, Place, PrunedSegment, Reader, Unit};
+use super::merge::{ACTIVE, FROZEN, LookedAt, Place, PrunedSegment, Reader, Unit};
 use super::need;
 use super::segment::Segment;
 use super::streams::Stream;
 use super::{Frozen, LogStore};
 
-/// Most counters that one count may ask for: streams times ranges.
-const COUNTERS_MAX: usize = 1 << 25;
-
 /// The streams of a query, by number.
-struct Selected {
+pub(super) struct Selected {
     numbers: Vec<u32>,
-    streams: Vec<Stream>,
+    pub(super) streams: Vec<Stream>,
     /// Whether these are all streams there are, so that nobody needs to ask.
     is_all: bool,
 }
 
 /// What a query sees of the store.
-struct Snapshot {
+pub(super) struct Snapshot {
     frozen: Option<Arc<Frozen>>,
     /// Stream (its place among the selected) and number of each chunk of the active memtable.
     active: Vec<(usize, u32, Arc<Chunk>)>,
@@ -39,7 +37,7 @@ struct Snapshot {
 }
 
 impl LogStore {
-    fn select(&self, matchers: &[Matcher]) -> Selected {
+    pub(super) fn select(&self, matchers: &[Matcher]) -> Selected {
         let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
         let numbers = streams.select(matchers);
         let is_all = numbers.len() == streams.count() as usize;
@@ -47,7 +45,7 @@ impl LogStore {
         Selected { numbers, streams, is_all }
     }
 
-    fn snapshot(&self, selected: &Selected, range: TimeRange) -> Snapshot {
+    pub(super) fn snapshot(&self, selected: &Selected, range: TimeRange) -> Snapshot {
         let state = self.state();
         Snapshot {
             frozen: state.frozen.clone(),
@@ -114,7 +112,11 @@ impl Selected {
     }
 
     /// Everything in the snapshot that labels and time leave over, and the segments of it.
-    fn units(&self, snapshot: Snapshot, range: TimeRange) -> (Vec<Unit>, Vec<PrunedSegment>) {
+    pub(super) fn units(
+        &self,
+        snapshot: Snapshot,
+        range: TimeRange,
+    ) -> (Vec<Unit>, Vec<PrunedSegment>) {
         let mut units = Vec::new();
         let mut segments = Vec::new();
         for segment in snapshot.segments.iter() {
@@ -151,66 +153,28 @@ impl LogSource for LogStore {
         let selected = self.select(&scan.matchers);
         let snapshot = self.snapshot(&selected, scan.range);
         let (units, segments) = selected.units(snapshot, scan.range);
-        let mut reader = Reader {
+        let reader = Reader {
             segments,
             need: need::of_filters(&scan.filters),
             filter: Filter::new(&scan.filters, scan.range),
             range: scan.range,
             cancel: &scan.cancel,
-            decoder: Decoder::new().map_err(|e| SourceError::Storage(e.to_string()))?,
-            stats: ScanStats {
-                streams: selected.streams.len() as u64,
-                blocks: units.len() as u64,
-                ..ScanStats::default()
-            },
+            looked_at: LookedAt::default(),
         };
+        let blocks = units.len() as u64;
         let mut each = |stream: usize, rows: &super::rows::Rows, row: usize| {
             rows.with_row(row, |row| sink(&selected.streams[stream].labels, row))
         };
         match scan.order {
-            None => reader.in_any_order(&units, &mut each)?,
+            None => reader.in_any_order(&units, &self.crew, &mut each)?,
             Some(direction) => reader.in_order(&units, direction, scan.limit, &mut each)?,
         }
-        Ok(reader.stats)
+        let streams = selected.streams.len() as u64;
+        Ok(ScanStats { streams, blocks, ..reader.looked_at.stats() })
     }
 
-    fn count(
-        &self,
-        matchers: &[Matcher],
-        ranges: &[TimeRange],
-        cancel: &Cancel,
-    ) -> Result<Vec<(Labels, Vec<u64>)>, SourceError> {
-        cancel.check()?;
-        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
-            return Ok(Vec::new());
-        };
-        let whole = TimeRange::new(first.start, last.end);
-        let selected = self.select(matchers);
-        let snapshot = self.snapshot(&selected, whole);
-        let mut counts = Counts::new(ranges, selected.streams.len());
-        for segment in snapshot.segments.iter() {
-            let mut blocks = Vec::new();
-            selected.blocks(segment, whole, |at, block| blocks.push((at, block)));
-            for (at, block) in blocks {
-                let header = &segment.headers()[block];
-                if counts.add_whole(at, header.first, header.last, u64::from(header.rows))? {
-                    continue;
-                }
-                cancel.check()?;
-                counts.add_each(at, &segment.times(block).unwrap_or_default())?;
-            }
-        }
-        let frozen = snapshot.frozen.iter().flat_map(|f| chunks(&f.table, &selected, whole));
-        for (at, _, chunk) in frozen.chain(snapshot.active) {
-            cancel.check()?;
-            let rows = chunk.rows.len() as u64;
-            if !counts.add_whole(at, chunk.first, chunk.last, rows)? {
-                counts.add_each(at, &chunk.rows.ts)?;
-            }
-        }
-        let labels = selected.streams.into_iter().map(|stream| stream.labels);
-        let counted = labels.zip(counts.by_stream);
-        Ok(counted.filter(|(_, counts)| !counts.is_empty()).collect())
+    fn count(&self, count: &LogCount) -> Result<Option<Vec<Counted>>, SourceError> {
+        self.count_lines(count)
     }
 
     fn streams(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, SourceError> {
@@ -233,73 +197,5 @@ impl LogSource for LogStore {
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<Vec<StreamEntries>>> {
         self.live.subscribe()
-    }
-}
-
-/// Lines counted by stream and range.
-struct Counts<'r> {
-    ranges: &'r [TimeRange],
-    /// Empty for a stream without lines.
-    by_stream: Vec<Vec<u64>>,
-    counters: usize,
-}
-
-impl<'r> Counts<'r> {
-    fn new(ranges: &'r [TimeRange], streams: usize) -> Self {
-        Self { ranges, by_stream: vec![Vec::new(); streams], counters: 0 }
-    }
-
-    /// Adds rows that lie wholly in one range, or in none; whether they do.
-    fn add_whole(
-        &mut self,
-        stream: usize,
-        first: i64,
-        last: i64,
-        rows: u64,
-    ) -> Result<bool, SourceError> {
-        let from = self.ranges.partition_point(|range| range.end <= first);
-        let Some(range) = self.ranges.get(from).filter(|range| range.start <= last) else {
-            return Ok(true);
-        };
-        if !(range.contains(first) && range.contains(last)) {
-            return Ok(false);
-        }
-        self.add(stream, from, rows)?;
-        Ok(true)
-    }
-
-    fn add_each(&mut self, stream: usize, times: &[i64]) -> Result<(), SourceError> {
-        let mut at = 0;
-        while let Some(&ts) = times.get(at) {
-            let index = self.ranges.partition_point(|range| range.end <= ts);
-            let Some(range) = self.ranges.get(index) else {
-                at += 1;
-                continue;
-            };
-            // Times mostly ascend, so a range takes a run of them.
-            let run = times[at..].iter().take_while(|&&ts| range.contains(ts)).count();
-            if run > 0 {
-                self.add(stream, index, run as u64)?;
-            }
-            at += run.max(1);
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, stream: usize, range: usize, rows: u64) -> Result<(), SourceError> {
-        let counts = &mut self.by_stream[stream];
-        if counts.is_empty() {
-            self.counters += self.ranges.len();
-            if self.counters > COUNTERS_MAX {
-                return Err(SourceError::TooMuch(format!(
-                    "counting so many streams in {} steps takes more than {COUNTERS_MAX} numbers: \
-                     ask for fewer streams or longer steps",
-                    self.ranges.len()
-                )));
-            }
-            counts.resize(self.ranges.len(), 0);
-        }
-        counts[range] += rows;
-        Ok(())
     }
 }

@@ -15,6 +15,7 @@
 //! An index that is damaged costs time, not lines: its segment is scanned without it. A damaged block
 //! is left out of the answer, counted and reported.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -25,13 +26,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 use taffrail_model::Nanos;
 
-use super::block::{self, Decoder, HEADER_BYTES, Header};
+use super::block::{self, Decoder};
 use super::block_set::BlockSet;
+use super::header::{Header, TIMES};
+use super::memtable::Committed;
 use super::need::Need;
+use super::opened::Opened;
 use super::prints::Prints;
-use super::rows::Rows;
 use super::words::Words;
-use super::{Error, FORMAT, files};
+use super::{Error, FORMAT, FORMAT_OLDEST, files};
 
 /// Names of the files of a segment.
 pub(super) const BLOCKS: &str = "blocks";
@@ -65,6 +68,34 @@ pub(super) struct Meta {
     pub(super) last: Nanos,
     /// Its files, by path within the folder.
     pub(super) files: Vec<FileMeta>,
+    /// Names of the segments that were merged into it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) inputs: Vec<String>,
+    /// The flush that wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) flush: Option<FlushNote>,
+}
+
+/// What a segment says of its flush, should the manifest be lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FlushNote {
+    /// Which of the flush's segments it is.
+    pub(super) part: u32,
+    /// How many segments the flush wrote.
+    pub(super) parts: u32,
+    /// Frames of the write-ahead log below are in them, or in earlier ones.
+    pub(super) end_seq: u64,
+    /// Positions that the flush moved; in its first segment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) positions: BTreeMap<String, Committed>,
+}
+
+/// Where a segment comes from.
+pub(super) enum Origin {
+    /// A flush.
+    Flush(FlushNote),
+    /// A merge of these segments.
+    Merge(Vec<String>),
 }
 
 /// Length and checksum of one file.
@@ -86,7 +117,10 @@ pub(super) struct Segment {
     headers: Vec<Header>,
     /// Which blocks no fragment can rule out.
     opaque: BlockSet,
+    /// Which blocks have UUIDs.
+    uuids: BlockSet,
     blocks: File,
+    blocks_bytes: u64,
     index: OnceLock<Option<Index>>,
     reported: AtomicBool,
 }
@@ -104,7 +138,7 @@ impl Segment {
             files::read_checked(&dir.join(META))?.ok_or_else(|| damaged("no segment.json"))?;
         let meta: Meta =
             serde_json::from_str(&text).map_err(|error| damaged(&error.to_string()))?;
-        if meta.format != FORMAT {
+        if !(FORMAT_OLDEST..=FORMAT).contains(&meta.format) {
             return Err(Error::Format { path: dir.into(), found: meta.format, known: FORMAT });
         }
         let path = dir.join(BLOCKS);
@@ -114,10 +148,8 @@ impl Segment {
             return Err(Error::Damaged { path, what: "length".into() });
         }
         let headers = read_headers(dir, &meta)?;
-        let mut opaque = BlockSet::none(headers.len() as u32);
-        for (number, _) in headers.iter().enumerate().filter(|(_, header)| header.is_opaque()) {
-            opaque.insert(number as u32);
-        }
+        let opaque = blocks_that(&headers, Header::is_opaque);
+        let uuids = blocks_that(&headers, Header::has_uuids);
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(Self {
             dir: dir.to_owned(),
@@ -125,7 +157,9 @@ impl Segment {
             meta,
             headers,
             opaque,
+            uuids,
             blocks,
+            blocks_bytes: found,
             index: OnceLock::new(),
             reported: AtomicBool::new(false),
         })
@@ -163,22 +197,28 @@ impl Segment {
         start..start + count
     }
 
-    /// The rows of a block; none, counted and reported, when it is damaged or unreadable.
-    pub(super) fn rows(&self, number: usize, decoder: &mut Decoder) -> Option<Rows> {
+    /// Looks into a block; none, counted and reported, when it is damaged or unreadable.
+    pub(super) fn look<T>(
+        &self,
+        number: usize,
+        decoder: &mut Decoder,
+        look: impl FnOnce(&mut Opened<'_>, &mut Decoder) -> std::io::Result<T>,
+    ) -> Option<T> {
         let header = self.headers.get(number)?;
-        let rows = self.read(header.offset, header.payload_bytes()).and_then(|payload| {
-            block::decode(header, &payload, decoder).map_err(std::io::Error::other)
-        });
-        self.report(number, rows)
+        let opened = Opened::new(self, header, decoder);
+        self.report(number, opened.and_then(|mut opened| look(&mut opened, decoder)))
     }
 
-    /// The times of a block's rows; none as for [`Segment::rows`].
+    /// The times of a block's rows, from that column alone; none as for [`Segment::look`].
     pub(super) fn times(&self, number: usize) -> Option<Vec<Nanos>> {
         let header = self.headers.get(number)?;
-        let (at, bytes) = header.times_at();
-        let times = self
-            .read(at, bytes)
-            .and_then(|column| block::decode_times(header, &column).map_err(std::io::Error::other));
+        let column = header.columns[TIMES];
+        let at = header.offset.saturating_add(column.at.into());
+        let times = self.read(at, column.bytes as usize).and_then(|bytes| {
+            let decoded =
+                column.of(&bytes, column.at).and_then(|bytes| block::times(header, bytes));
+            decoded.map_err(std::io::Error::other)
+        });
         self.report(number, times)
     }
 
@@ -187,9 +227,10 @@ impl Segment {
         self.reported.load(Ordering::Relaxed)
     }
 
-    fn read(&self, offset: u64, bytes: usize) -> std::io::Result<Vec<u8>> {
+    /// Bytes of the file of blocks.
+    pub(super) fn read(&self, offset: u64, bytes: usize) -> std::io::Result<Vec<u8>> {
         // The length is checked first, so that a damaged header cannot ask for all memory.
-        if offset.saturating_add(bytes as u64) > self.blocks.metadata()?.len() {
+        if offset.saturating_add(bytes as u64) > self.blocks_bytes {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         let mut buffer = vec![0; bytes];
@@ -227,12 +268,18 @@ impl Segment {
         match need {
             Need::Nothing => found = BlockSet::all(blocks),
             Need::Word(word) => index.words.find(word, &mut found)?,
-            Need::Print { hash, is_piece } => {
+            Need::Print { hash, is_piece, in_uuid } => {
                 index.prints.find(*hash, &mut found)?;
                 if *is_piece {
                     found.unite(&self.opaque);
                 }
+                if *in_uuid {
+                    found.unite(&self.uuids);
+                }
             }
+            // Format 1 knows nothing of them.
+            Need::Uuid(_) if self.meta.format == 1 => found = BlockSet::all(blocks),
+            Need::Uuid(hash) => index.prints.find(*hash, &mut found)?,
             Need::Run { bytes, at_start } => {
                 index.words.find_within(bytes, *at_start, &mut found)?;
                 found.unite(&self.opaque);
@@ -290,14 +337,19 @@ impl Segment {
     }
 }
 
+fn blocks_that(headers: &[Header], have: impl Fn(&Header) -> bool) -> BlockSet {
+    let mut set = BlockSet::none(headers.len() as u32);
+    for (number, _) in (0..).zip(headers).filter(|(_, header)| have(header)) {
+        set.insert(number);
+    }
+    set
+}
+
 fn read_headers(dir: &Path, meta: &Meta) -> Result<Vec<Header>, Error> {
     let path = dir.join(HEADERS);
     let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
     let known = meta.files.iter().find(|file| file.name == HEADERS);
     let whole = known.is_some_and(|file| file.crc == crc32fast::hash(&bytes));
-    let headers: Vec<Header> = bytes.chunks(HEADER_BYTES).filter_map(Header::read).collect();
-    if whole && headers.len() * HEADER_BYTES == bytes.len() {
-        return Ok(headers);
-    }
-    Err(Error::Damaged { path, what: "checksum".into() })
+    let headers = block::read_headers(meta.format, &bytes).filter(|_| whole);
+    headers.ok_or_else(|| Error::Damaged { path, what: "checksum".into() })
 }

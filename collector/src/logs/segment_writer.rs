@@ -9,9 +9,12 @@ use std::path::{Path, PathBuf};
 
 use taffrail_model::{Nanos, time::NANOS_PER_DAY, time::format_rfc3339};
 
-use super::block::{Encoder, Header};
+use super::block::Encoder;
+use super::header::Header;
 use super::rows::Rows;
-use super::segment::{BLOCKS, BLOCKS_MAGIC, FileMeta, HEADERS, META, Meta, PRINTS, Segment, WORDS};
+use super::segment::{
+    BLOCKS, BLOCKS_MAGIC, FileMeta, HEADERS, META, Meta, Origin, PRINTS, Segment, WORDS,
+};
 use super::terms::Terms;
 use super::words::WordsWriter;
 use super::{Error, FORMAT, files, prints};
@@ -106,14 +109,13 @@ impl SegmentWriter {
             let what = format!("more than {BLOCKS_MAX} blocks in one segment");
             return Err(Error::Damaged { path: self.dir.clone(), what });
         }
-        self.terms.collect(rows.text.as_bytes());
         let number = self.headers.len() as u32;
-        self.words.add(&self.terms).map_err(Error::index(&self.dir))?;
-        self.prints.extend(self.terms.prints().iter().map(|&hash| prints::entry(hash, number)));
         let mut header = self
             .encoder
-            .encode(stream, rows, self.terms.is_opaque(), &mut self.payload)
+            .encode(stream, rows, &mut self.terms, &mut self.payload)
             .map_err(Error::io("compress for", &self.dir))?;
+        self.words.add(&self.terms).map_err(Error::index(&self.dir))?;
+        self.prints.extend(self.terms.prints().iter().map(|&hash| prints::entry(hash, number)));
         header.offset = self.bytes;
         self.headers.push(header);
         self.write_payload()
@@ -128,7 +130,11 @@ impl SegmentWriter {
     }
 
     /// Ends the segment, syncs all of it and opens it. The caller syncs the folder above.
-    pub(super) fn finish(mut self) -> Result<Segment, Error> {
+    pub(super) fn finish(mut self, origin: Origin) -> Result<Segment, Error> {
+        let (inputs, flush) = match origin {
+            Origin::Merge(inputs) => (inputs, None),
+            Origin::Flush(note) => (Vec::new(), Some(note)),
+        };
         let synced = self.blocks.flush().and_then(|()| self.blocks.get_ref().sync_all());
         synced.map_err(Error::io("sync", &self.dir))?;
         let blocks = FileMeta {
@@ -156,6 +162,8 @@ impl SegmentWriter {
             first: self.headers.iter().map(|h| h.first).min().unwrap_or_default(),
             last: self.headers.iter().map(|h| h.last).max().unwrap_or_default(),
             files,
+            inputs,
+            flush,
         };
         let text = serde_json::to_string(&meta).expect("numbers and strings are always JSON");
         files::replace_checked(&self.dir.join(META), &text)?;

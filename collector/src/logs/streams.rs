@@ -19,9 +19,10 @@ use std::path::{Path, PathBuf};
 
 use taffrail_model::{Labels, MatchOp, Matcher};
 
-use super::{Error, FORMAT};
+use super::Error;
 
 const MAGIC: &[u8; 4] = b"TFLT";
+const FORMAT: u32 = 1;
 const MARKER: &[u8; 4] = b"strm";
 const HEAD_BYTES: usize = 8;
 const FRAME_HEAD_BYTES: usize = 12;
@@ -184,6 +185,18 @@ impl StreamsFile {
             self.count += streams.len() as u32;
         }
         Ok((self.bytes, self.count))
+    }
+
+    /// How far whole frames follow the first `bytes` of a file, and how many they are.
+    pub(super) fn whole(path: &Path, bytes: u64) -> Result<(u64, u32), Error> {
+        let content = std::fs::read(path).map_err(Error::io("read", path))?;
+        let mut at = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let mut count = 0;
+        while let Some((_, _, length)) = content.get(at..).and_then(read_frame) {
+            at += length;
+            count += 1;
+        }
+        Ok((at as u64, count))
     }
 
     /// How many streams the file holds.

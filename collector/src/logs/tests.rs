@@ -1,8 +1,11 @@
 //! The store as a whole, against a plain list of rows that is the oracle: any corpus, any query, rows
 //! in every state (active, frozen, segment, merged, opened again).
 
+mod borders;
 mod crash;
+mod format_1;
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +16,9 @@ use taffrail_model::{
     Labels, Level, LogEntry, MatchOp, Matcher, Nanos, SourceRange, StreamEntries, TimeRange,
     time::NANOS_PER_DAY,
 };
-use taffrail_query::source::{Cancel, Direction, LineFilter, LogScan, LogSource, SourceError};
+use taffrail_query::source::{
+    Cancel, Counted, Direction, LineFilter, LogCount, LogScan, LogSource, SourceError,
+};
 
 use super::filter::tests::filters;
 use super::{LogStore, LogStoreConfig, Opened};
@@ -53,21 +58,39 @@ impl Oracle {
         rows
     }
 
-    fn count(&self, matchers: &[Matcher], ranges: &[TimeRange]) -> Vec<(Labels, Vec<u64>)> {
-        let mut counted: std::collections::BTreeMap<Labels, Vec<u64>> = Default::default();
-        for row in self.0.iter().filter(|r| matchers.iter().all(|m| m.matches_labels(&r.labels))) {
+    fn count(&self, ask: &LogCount) -> Vec<Counted> {
+        let ranges = &ask.ranges;
+        let mut counted: BTreeMap<(Labels, Option<Level>), Counted> = BTreeMap::new();
+        let wanted = |row: &&Row| {
+            ask.matchers.iter().all(|m| m.matches_labels(&row.labels))
+                && ask.filters.iter().all(|f| f.passes(&row.entry.line))
+        };
+        for row in self.0.iter().filter(wanted) {
             for (index, _) in ranges.iter().enumerate().filter(|(_, r)| r.contains(row.entry.ts)) {
-                let counts = counted.entry(row.labels.clone());
-                counts.or_insert_with(|| vec![0; ranges.len()])[index] += 1;
+                let (labels, level) = (&row.labels, ask.by_level.then_some(row.entry.level));
+                let counted = counted.entry((labels.clone(), level)).or_insert_with(|| Counted {
+                    labels: labels.clone(),
+                    level,
+                    lines: vec![0; ranges.len()],
+                    bytes: vec![0; if ask.bytes { ranges.len() } else { 0 }],
+                });
+                counted.lines[index] += 1;
+                if let Some(bytes) = counted.bytes.get_mut(index) {
+                    *bytes += row.entry.line.len() as u64;
+                }
             }
         }
-        counted.into_iter().collect()
+        counted.into_values().collect()
     }
 }
 
 fn open(dir: &Path) -> Opened {
+    open_with(dir, 64)
+}
+
+fn open_with(dir: &Path, block_bytes: usize) -> Opened {
     let config =
-        LogStoreConfig { block_bytes: 64, flush_after: Duration::ZERO, ..LogStoreConfig::new(dir) };
+        LogStoreConfig { block_bytes, flush_after: Duration::ZERO, ..LogStoreConfig::new(dir) };
     LogStore::open(config).unwrap()
 }
 
@@ -158,7 +181,7 @@ fn batches() -> impl Strategy<Value = Vec<StreamEntries>> {
         ts: ts + day * NANOS_PER_DAY,
         line,
         level: Level::ALL[level],
-        metadata: std::collections::BTreeMap::into_iter(metadata).collect(),
+        metadata: BTreeMap::into_iter(metadata).collect(),
     };
     let entries = proptest::collection::vec(entry.prop_map(to_entry), 0..12);
     let labels = ("[ab]", "[xy]?").prop_map(|(a, b)| Labels::from_pairs([("a", a), ("b", b)]));
@@ -263,8 +286,8 @@ fn scans() -> impl Strategy<Value = (LogScan, usize)> {
 }
 
 /// Takes a store through the steps; a reopened one gets the frames again that it asks for.
-fn run(steps: Vec<Step>, dir: &Path) -> (Arc<LogStore>, Oracle) {
-    let mut store = open(dir).store;
+fn run(steps: Vec<Step>, dir: &Path, block_bytes: usize) -> (Arc<LogStore>, Oracle) {
+    let mut store = open_with(dir, block_bytes).store;
     let mut oracle = Oracle::default();
     let mut frames: Vec<Vec<StreamEntries>> = Vec::new();
     for step in steps {
@@ -281,7 +304,7 @@ fn run(steps: Vec<Step>, dir: &Path) -> (Arc<LogStore>, Oracle) {
             }
             Step::Reopen => {
                 drop(store);
-                let opened = open(dir);
+                let opened = open_with(dir, block_bytes);
                 store = opened.store;
                 for (seq, batch) in (0..).zip(&frames).skip(opened.replay_from as usize) {
                     store.apply(seq, batch.clone(), &[]);
@@ -299,9 +322,11 @@ proptest! {
     fn answers_equal_a_look_at_every_line(
         steps in steps(), scans in proptest::collection::vec(scans(), 12),
         cuts in proptest::collection::btree_set(-2_i64..14, 2..6),
+        counted_filters in proptest::collection::vec(prop_oneof![filters(), word_filters()], 2),
+        block_bytes in prop::sample::select(vec![64, 64, 4096]),
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let (store, oracle) = run(steps, dir.path());
+        let (store, oracle) = run(steps, dir.path(), block_bytes);
         for (scan, take) in scans {
             let expected = oracle.scan(&scan);
             if scan.order.is_none() {
@@ -313,14 +338,25 @@ proptest! {
         }
         let cuts: Vec<i64> = cuts.into_iter().collect();
         let ranges: Vec<TimeRange> = cuts.windows(2).map(|w| TimeRange::new(w[0], w[1])).collect();
-        for matchers in [vec![], vec![Matcher::equal("a", "a")]] {
-            let mut counted = store.count(&matchers, &ranges, &Cancel::new()).unwrap();
-            counted.sort();
-            prop_assert_eq!(counted, oracle.count(&matchers, &ranges));
-            let found = store.streams(&matchers, TimeRange::new(0, 12)).unwrap();
-            let count = oracle.count(&matchers, &[TimeRange::new(0, 12)]);
-            prop_assert!(count.iter().all(|(labels, _)| found.contains(labels)));
+        for ((matchers, filters), (by_level, bytes)) in [vec![], vec![Matcher::equal("a", "a")]]
+            .into_iter()
+            .zip(counted_filters)
+            .zip([(false, false), (true, true), (false, true)])
+        {
+            let mut ask = LogCount {
+                matchers, filters, ranges: ranges.clone(), by_level, bytes, only_plain: false,
+                cancel: Cancel::new(),
+            };
+            let mut counted = store.count(&ask).unwrap().unwrap();
+            counted.sort_by(|a, b| (&a.labels, a.level).cmp(&(&b.labels, b.level)));
+            prop_assert_eq!(counted, oracle.count(&ask), "{:?}", ask);
+            ask.ranges = vec![TimeRange::new(0, 12)];
+            let found = store.streams(&ask.matchers, TimeRange::new(0, 12)).unwrap();
+            prop_assert!(oracle.count(&ask).iter().all(|counted| found.contains(&counted.labels)));
             prop_assert!(found.is_sorted());
+            ask.only_plain = true;
+            let has_metadata = oracle.0.iter().any(|row| !row.entry.metadata.is_empty());
+            prop_assert!(store.count(&ask).unwrap().is_some() || has_metadata);
         }
     }
 }
@@ -435,14 +471,10 @@ fn positions_and_sequence_numbers_through_flush_and_reopen() {
 #[test]
 fn back_pressure_until_the_frozen_memtable_is_written() {
     let dir = tempfile::tempdir().unwrap();
-    let config = LogStoreConfig { memtable_bytes: 100, ..LogStoreConfig::new(dir.path()) };
+    let config = LogStoreConfig { memtable_bytes: 1500, ..LogStoreConfig::new(dir.path()) };
     let store = LogStore::open(config).unwrap().store;
-    let batch = || {
-        vec![stream(
-            "a",
-            &[(1, "a line that is quite long, so that a hundred bytes are soon full")],
-        )]
-    };
+    let line = "a line of which two take more than there is room for ".repeat(12);
+    let batch = || vec![stream("a", &[(1, line.as_str())])];
     store.apply(0, batch(), &[]);
     assert!(!store.is_full());
     store.apply(1, batch(), &[]);

@@ -9,8 +9,12 @@
 //!   letters in a text is part of some term of the dictionary; but not runs of `a` to `f` alone, which
 //!   are chance in hexadecimal numbers. Tokens below three bytes are in nearly every block and are not
 //!   indexed at all.
-//! - **Prints** are 32-bit hashes in the segment's fingerprint postings: one of an id shorter than
-//!   [`SPAN`] bytes; of every token of that length or longer, word or id, its minimizers.
+//! - **Prints** are 32-bit hashes in the segment's fingerprint postings: one of an id of six bytes or
+//!   more, but shorter than [`SPAN`]; of every token of that length or longer, word or id, its
+//!   minimizers.
+//! - A **UUID** has one print as a whole, and its groups have none. Whether bytes are one depends on
+//!   these bytes alone, not on what is around them. A group that is looked for by itself may be in any
+//!   block that has a UUID.
 //! - A token longer than [`TOKEN_BYTES_MAX`] (Base64, text without spaces) has one print, and marks
 //!   its block as **opaque**: no fragment of a token can rule the block out.
 //!
@@ -32,6 +36,12 @@ pub(super) const SPAN: usize = GRAM + WINDOW - 1;
 pub(super) const TERM_BYTES_MIN: usize = 3;
 /// Shortest token that can be an id, in bytes.
 const ID_BYTES_MIN: usize = 4;
+/// Shortest id that has a print, in bytes. Shorter ones are in too many blocks to tell them apart.
+const PRINT_BYTES_MIN: usize = 6;
+/// Where the groups of a UUID begin, and how many bytes they have.
+const UUID_GROUPS: [(usize, usize); 5] = [(0, 8), (9, 4), (14, 4), (19, 4), (24, 12)];
+/// Length of a UUID in text, in bytes.
+pub(super) const UUID_BYTES: usize = 36;
 
 /// Class of each byte: 0 separates, 1 is a letter, 2 is a digit.
 const CLASS: [u8; 256] = classes();
@@ -155,10 +165,40 @@ fn gram_hash(gram: &[u8]) -> u32 {
     ((mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 32) as u32
 }
 
+/// Gives where each UUID of a text begins, from left to right.
+pub(super) fn uuids(text: &[u8], mut each: impl FnMut(usize)) {
+    for dash in memchr::memchr_iter(b'-', text) {
+        let Some(start) = dash.checked_sub(UUID_GROUPS[0].1) else { continue };
+        let Some(uuid) = text.get(start..start + UUID_BYTES) else { break };
+        let dashes = UUID_GROUPS[1..].iter().all(|&(at, _)| uuid[at - 1] == b'-');
+        let groups = || {
+            UUID_GROUPS
+                .iter()
+                .all(|&(at, bytes)| uuid[at..at + bytes].iter().all(u8::is_ascii_hexdigit))
+        };
+        if dashes && groups() {
+            each(start);
+        }
+    }
+}
+
+/// Whether a token that begins and ends there is a group of the UUID at `uuid`.
+pub(super) fn is_group_of(uuid: usize, start: usize, end: usize) -> bool {
+    let is_group = |&(at, bytes): &(usize, usize)| (uuid + at, uuid + at + bytes) == (start, end);
+    UUID_GROUPS.iter().any(is_group)
+}
+
+/// Whether a token could be a group of a UUID.
+pub(super) fn may_be_group(token: &[u8]) -> bool {
+    [4, 8, 12].contains(&token.len()) && token.iter().all(u8::is_ascii_hexdigit)
+}
+
 /// Gives every print of a token, in lower case.
 pub(super) fn prints(token: &[u8], is_id: bool, mut emit: impl FnMut(u32)) {
     if token.len() > TOKEN_BYTES_MAX || (is_id && token.len() < SPAN) {
-        emit(print(token));
+        if token.len() >= PRINT_BYTES_MIN {
+            emit(print(token));
+        }
     } else {
         minimizers(token, emit);
     }

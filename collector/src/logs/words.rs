@@ -190,7 +190,8 @@ mod tests {
         let mut writer = WordsWriter::create(dir.path(), 0).unwrap();
         let mut terms = Terms::new();
         for text in ["Connection reset", "", "connected to db12345x", "reset again"] {
-            terms.collect(text.as_bytes());
+            terms.begin();
+            terms.literal(text.as_bytes());
             writer.add(&terms).unwrap();
         }
         writer.finish().unwrap();
@@ -207,7 +208,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = WordsWriter::create(dir.path(), 0).unwrap();
         let mut terms = Terms::new();
-        terms.collect(b"...");
+        terms.begin();
+        terms.literal(b"...");
         writer.add(&terms).unwrap();
         writer.finish().unwrap();
         let words = Words::open(dir.path()).unwrap();

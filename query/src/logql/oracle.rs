@@ -8,7 +8,7 @@ use taffrail_model::{Labels, LogEntry, Matcher, StreamEntries, TimeRange};
 use tokio::sync::broadcast;
 
 use crate::source::{
-    Cancel, Direction, LogRow, LogScan, LogSource, RowSink, ScanStats, SourceError,
+    Counted, Direction, LogCount, LogRow, LogScan, LogSource, RowSink, ScanStats, SourceError,
 };
 
 /// Batches that a slow subscriber may fall behind.
@@ -95,25 +95,32 @@ impl LogSource for VecSource {
         Ok(stats)
     }
 
-    fn count(
-        &self,
-        matchers: &[Matcher],
-        ranges: &[TimeRange],
-        cancel: &Cancel,
-    ) -> Result<Vec<(Labels, Vec<u64>)>, SourceError> {
-        let mut counts: Vec<(Labels, Vec<u64>)> = Vec::new();
-        for (at, range) in ranges.iter().enumerate() {
-            cancel.check()?;
-            for (labels, _) in self.rows(matchers, *range) {
-                let found = counts.iter().position(|(known, _)| *known == labels);
-                let index = found.unwrap_or_else(|| {
-                    counts.push((labels, vec![0; ranges.len()]));
+    fn count(&self, count: &LogCount) -> Result<Option<Vec<Counted>>, SourceError> {
+        let mut counts: Vec<Counted> = Vec::new();
+        for (at, range) in count.ranges.iter().enumerate() {
+            count.cancel.check()?;
+            for (labels, entry) in self.rows(&count.matchers, *range) {
+                if count.only_plain && !entry.metadata.is_empty() {
+                    return Ok(None);
+                }
+                if !count.filters.iter().all(|filter| filter.passes(&entry.line)) {
+                    continue;
+                }
+                let level = count.by_level.then_some(entry.level);
+                let is_of = |known: &Counted| known.labels == labels && known.level == level;
+                let found = counts.iter().position(is_of).unwrap_or_else(|| {
+                    let zeros = vec![0; count.ranges.len()];
+                    let bytes = if count.bytes { zeros.clone() } else { Vec::new() };
+                    counts.push(Counted { labels: labels.clone(), level, lines: zeros, bytes });
                     counts.len() - 1
                 });
-                counts[index].1[at] += 1;
+                counts[found].lines[at] += 1;
+                if let Some(bytes) = counts[found].bytes.get_mut(at) {
+                    *bytes += entry.line.len() as u64;
+                }
             }
         }
-        Ok(counts)
+        Ok(Some(counts))
     }
 
     fn streams(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, SourceError> {

@@ -90,7 +90,7 @@ async fn the_status_of_five_thousand_files_is_there_at_once() -> anyhow::Result<
     }
     std::fs::write(stack.path("pods.json"), pod_list(&pods, "node-1"))?;
     // Nobody listens where the collector should be: everything waits.
-    let mut agent = stack.start_agent()?;
+    let mut agent = stack.start_agent_with(&[])?;
     let base = format!("http://{}", stack.agent_http);
     agent.ready(&format!("{base}/livez")).await?;
     let own = Client::new(&base)?.with_timeout(Duration::from_secs(20));

@@ -99,7 +99,7 @@ fn a_crash_at_any_step_of_a_flush_loses_and_doubles_nothing() {
     store.freeze();
     let mut keeper = store.keeper();
     let frozen = store.state().frozen.clone().unwrap();
-    let new = store.write_segments(&mut keeper, &frozen.table).unwrap();
+    let new = store.write_segments(&mut keeper, &frozen).unwrap();
     crashes.push(copy(dir.path()));
     // Half of a segment: the crash came before its description.
     let torn = copy(dir.path());
@@ -189,7 +189,7 @@ fn a_failed_write_leaves_nothing_behind() {
     let name = super::super::segment_writer::name(1, next);
     fs::write(dir.path().join("segments").join(&name), "in the way").unwrap();
     let frozen = store.state().frozen.clone().unwrap();
-    assert!(store.write_segments(&mut keeper, &frozen.table).is_err());
+    assert!(store.write_segments(&mut keeper, &frozen).is_err());
     drop(keeper);
     fs::remove_file(dir.path().join("segments").join(&name)).unwrap();
     assert_eq!(folders(), before, "the first of two");
@@ -304,21 +304,91 @@ fn strange_folders_are_refused_and_not_touched() {
         error
     };
     let other_format = flushed();
-    let text = r#"{"format":2,"whatever":true}"#;
+    let text = r#"{"format":3,"whatever":true}"#;
     files::replace_checked(&other_format.path().join(manifest::NAME), text).unwrap();
-    assert!(matches!(refused(other_format.path()), Error::Format { found: 2, known: 1, .. }));
+    assert!(matches!(refused(other_format.path()), Error::Format { found: 3, known: 2, .. }));
 
     let no_manifest = flushed();
     fs::remove_file(no_manifest.path().join(manifest::NAME)).unwrap();
+    fs::remove_file(no_manifest.path().join(manifest::PREVIOUS)).unwrap();
     assert!(matches!(refused(no_manifest.path()), Error::NoManifest { .. }));
 
     let damaged = flushed();
+    fs::remove_file(damaged.path().join(manifest::NAME)).unwrap();
     fs::write(damaged.path().join(manifest::NAME), "{}").unwrap();
+    fs::remove_file(damaged.path().join(manifest::PREVIOUS)).unwrap();
     assert!(matches!(refused(damaged.path()), Error::Damaged { .. }));
 
     let in_use = flushed();
     let _store = open(in_use.path()).store;
     assert!(matches!(refused(in_use.path()), Error::Locked { .. }));
+}
+
+/// The manifest is lost; the write-ahead log holds the frames from `replay_from` on.
+fn check_lost_manifest(dir: &Path, frames: u64, replay_from: u64) {
+    for is_gone in [false, true] {
+        let crash = copy(dir);
+        let path = crash.path().join(manifest::NAME);
+        if is_gone {
+            fs::remove_file(&path).unwrap();
+        } else {
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[9] ^= 1;
+            fs::write(&path, &bytes).unwrap();
+        }
+        let Opened { store, replay_from: found } = open(crash.path());
+        assert!(found >= replay_from, "frames from {found}, cut up to {replay_from}");
+        drop(store);
+        check_recovery(crash.path(), frames);
+    }
+}
+
+#[test]
+fn a_lost_manifest_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).store;
+    check_lost_manifest_of_nothing(dir.path());
+    for seq in 0..8 {
+        apply(&store, seq..seq + 1);
+        store.flush().unwrap();
+        check_lost_manifest(dir.path(), seq + 1, seq + 1);
+    }
+    // A flush that no manifest names yet.
+    apply(&store, 8..10);
+    store.freeze();
+    let mut keeper = store.keeper();
+    let frozen = store.state().frozen.clone().unwrap();
+    let new = store.write_segments(&mut keeper, &frozen).unwrap();
+    check_lost_manifest(dir.path(), 10, 8);
+    // A part of it is missing.
+    let part = copy(dir.path());
+    fs::remove_dir_all(part.path().join("segments").join(new[1].name())).unwrap();
+    check_lost_manifest(part.path(), 10, 8);
+    let unsaved = store.streams.read().unwrap().starting_at(keeper.streams.count());
+    keeper.streams.append(&unsaved).unwrap();
+    check_lost_manifest(dir.path(), 10, 8);
+    drop(keeper);
+    store.flush().unwrap();
+    check_lost_manifest(dir.path(), 10, 10);
+    // A merge, before and after its inputs are removed.
+    let before = copy(dir.path());
+    assert!(store.compact().unwrap());
+    check_lost_manifest(dir.path(), 10, 10);
+    let late = copy(dir.path());
+    for segment in fs::read_dir(before.path().join("segments")).unwrap() {
+        let from = segment.unwrap().path();
+        copy_dir(&from, &late.path().join("segments").join(from.file_name().unwrap()));
+    }
+    check_lost_manifest(late.path(), 10, 10);
+    assert!(store.compact().unwrap());
+    check_lost_manifest(dir.path(), 10, 10);
+}
+
+fn check_lost_manifest_of_nothing(dir: &Path) {
+    let crash = copy(dir);
+    fs::write(crash.path().join(manifest::NAME), "").unwrap();
+    let Err(error) = LogStore::open(LogStoreConfig::new(crash.path())) else { panic!("opened") };
+    assert!(matches!(error, Error::Damaged { .. }), "no manifest before it: {error}");
 }
 
 proptest! {

@@ -1,7 +1,6 @@
 //! Labels, series and what is known of them without reading lines.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -13,7 +12,7 @@ use taffrail_model::limits::{REGEXES_MAX, SELECTORS_MAX};
 use taffrail_model::{Labels, Matcher, TimeRange};
 
 use crate::logql::{LogqlOptions, parse, parse_selector};
-use crate::source::{LogScan, SourceError};
+use crate::source::{LogCount, SourceError};
 
 use super::super::ApiState;
 use super::super::run::run;
@@ -23,9 +22,6 @@ use super::params::Params;
 
 /// The version of Loki whose API this is. Clients look at it to know what they may ask.
 const LOKI_VERSION: &str = "3.5.0";
-
-/// Lines whose length stands for that of all others in an estimate.
-const SAMPLE_LINES: usize = 1000;
 
 pub(super) fn selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
     if text.trim().is_empty() {
@@ -140,9 +136,8 @@ pub(super) async fn detected_labels(
     Ok(json_response(format!("{}\n", json!({ "detectedLabels": detected }))))
 }
 
-/// `GET /loki/api/v1/index/stats`: how much a query would read. Streams and entries are counted; the
-/// bytes are estimated from the length of the first lines found. `chunks` is 0: blocks are not cut
-/// by a client's query.
+/// `GET /loki/api/v1/index/stats`: how much a query would read: streams, entries and bytes are
+/// counted. `chunks` is 0: blocks are not cut by a client's query.
 pub(super) async fn index_stats(
     State(state): State<ApiState>,
     params: Params,
@@ -151,25 +146,19 @@ pub(super) async fn index_stats(
     let matchers = selector(params.query())?;
     let logs = state.logs.clone();
     let (streams, entries, bytes) = run(&state, move |cancel| {
-        let counts = logs.count(&matchers, &[range], &cancel)?;
-        let with_lines = counts.iter().filter(|(_, counts)| counts.iter().sum::<u64>() > 0).count();
-        let entries: u64 = counts.iter().flat_map(|(_, counts)| counts).sum();
-        let (mut sampled, mut bytes) = (0_usize, 0_usize);
-        let scan = LogScan {
+        let count = LogCount {
             matchers,
-            range,
             filters: Vec::new(),
-            order: None,
-            limit: Some(SAMPLE_LINES),
+            ranges: vec![range],
+            by_level: false,
+            bytes: true,
+            only_plain: false,
             cancel,
         };
-        logs.scan(&scan, &mut |_, row| {
-            sampled += 1;
-            bytes += row.line.len();
-            if sampled < SAMPLE_LINES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        let mean = if sampled == 0 { 0.0 } else { bytes as f64 / sampled as f64 };
-        Ok::<_, SourceError>((with_lines, entries, (mean * entries as f64).round() as u64))
+        let counts = logs.count(&count)?.unwrap_or_default();
+        let lines: u64 = counts.iter().flat_map(|counted| &counted.lines).sum();
+        let bytes: u64 = counts.iter().flat_map(|counted| &counted.bytes).sum();
+        Ok::<_, SourceError>((counts.len(), lines, bytes))
     })
     .await??;
     let body = json!({ "streams": streams, "chunks": 0, "bytes": bytes, "entries": entries });

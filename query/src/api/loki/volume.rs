@@ -1,9 +1,8 @@
 //! How many bytes of log there are, by label: `index/volume` and `index/volume_range`.
 //!
-//! The bytes are those of the lines, counted by reading them.
+//! The bytes are those of the lines, as the store counts them.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ops::ControlFlow;
+use std::collections::BTreeMap;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -12,7 +11,7 @@ use taffrail_kit::clock;
 use taffrail_model::{Labels, MatchOp, Matcher, Nanos, TimeRange};
 
 use crate::logql::metric::{SeriesLabels, VALUES_MAX};
-use crate::source::{Cancel, LogScan, LogSource, SourceError};
+use crate::source::{Cancel, Counted, LogCount, LogSource, SourceError};
 
 use super::super::ApiState;
 use super::super::run::run;
@@ -76,6 +75,15 @@ impl Wanted {
         usize::try_from(length.div_ceil(self.step.unsigned_abs())).unwrap_or(1)
     }
 
+    fn bucket(&self, at: usize) -> TimeRange {
+        let after = |steps: usize| {
+            // Wider than a time: the range may begin at the first time that there is.
+            let time = i128::from(self.range.start) + i128::from(self.step) * steps as i128;
+            Nanos::try_from(time).map_or(self.range.end, |time| time.min(self.range.end))
+        };
+        TimeRange::new(after(at), after(at + 1))
+    }
+
     /// The series that the bytes of a stream count for.
     fn series(&self, labels: &Labels) -> Vec<SeriesLabels> {
         let matched = |name: &str| self.matchers.iter().any(|matcher| matcher.name == name);
@@ -100,37 +108,29 @@ impl Wanted {
         logs: &dyn LogSource,
         cancel: Cancel,
     ) -> Result<Vec<(SeriesLabels, Vec<u64>)>, SourceError> {
-        let scan = LogScan {
+        let buckets = self.buckets();
+        let too_much = || {
+            let what = "too many streams for so many steps; ask for a longer step or add a matcher";
+            SourceError::TooMuch(what.into())
+        };
+        if buckets > VALUES_MAX {
+            return Err(too_much());
+        }
+        let count = LogCount {
             matchers: self.matchers.clone(),
-            range: self.range,
             filters: Vec::new(),
-            order: None,
-            limit: None,
+            ranges: (0..buckets).map(|at| self.bucket(at)).collect(),
+            by_level: false,
+            bytes: true,
+            only_plain: false,
             cancel,
         };
-        let buckets = self.buckets();
-        let mut streams: HashMap<Labels, Vec<u64>> = HashMap::new();
-        logs.scan(&scan, &mut |labels, row| {
-            let into = row.ts.abs_diff(self.range.start) / self.step.unsigned_abs();
-            let at = usize::try_from(into).unwrap_or(0).min(buckets - 1);
-            if !streams.contains_key(labels) {
-                if (streams.len() + 1).saturating_mul(buckets) > VALUES_MAX {
-                    return ControlFlow::Break(());
-                }
-                streams.insert(labels.clone(), vec![0; buckets]);
-            }
-            if let Some(bytes) = streams.get_mut(labels) {
-                bytes[at] += row.line.len() as u64;
-            }
-            ControlFlow::Continue(())
-        })?;
+        let streams = logs.count(&count)?.unwrap_or_default();
         if (streams.len() + 1).saturating_mul(buckets) > VALUES_MAX {
-            return Err(SourceError::TooMuch(
-                "too many streams for so many steps; ask for a longer step or add a matcher".into(),
-            ));
+            return Err(too_much());
         }
         let mut series: BTreeMap<SeriesLabels, Vec<u64>> = BTreeMap::new();
-        for (labels, bytes) in streams {
+        for Counted { labels, bytes, .. } in streams {
             for name in self.series(&labels) {
                 let sums = series.entry(name).or_insert_with(|| vec![0; buckets]);
                 for (sum, bytes) in sums.iter_mut().zip(&bytes) {

@@ -13,8 +13,8 @@ use taffrail_model::{
 use crate::api::{ApiConfig, ApiState, router};
 use crate::promql::oracle::VecSource;
 use crate::source::{
-    Cancel, LogScan, LogSource, RowSink, ScanStats, SeriesSelect, SeriesSink, SeriesSource,
-    SourceError,
+    Counted, LogCount, LogScan, LogSource, RowSink, ScanStats, SeriesSelect, SeriesSink,
+    SeriesSource, SourceError,
 };
 
 struct NoLogs;
@@ -24,13 +24,8 @@ impl LogSource for NoLogs {
         Ok(ScanStats::default())
     }
 
-    fn count(
-        &self,
-        _: &[Matcher],
-        _: &[TimeRange],
-        _: &Cancel,
-    ) -> Result<Vec<(Labels, Vec<u64>)>, SourceError> {
-        Ok(Vec::new())
+    fn count(&self, _: &LogCount) -> Result<Option<Vec<Counted>>, SourceError> {
+        Ok(Some(Vec::new()))
     }
 
     fn streams(&self, _: &[Matcher], _: TimeRange) -> Result<Vec<Labels>, SourceError> {

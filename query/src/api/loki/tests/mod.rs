@@ -18,8 +18,8 @@ use tower::ServiceExt as _;
 use crate::api::{ApiConfig, ApiState};
 use crate::logql::oracle::VecSource;
 use crate::source::{
-    Cancel, LogRow, LogScan, LogSource, RowSink, ScanStats, SeriesSelect, SeriesSink, SeriesSource,
-    SourceError,
+    Counted, LogCount, LogRow, LogScan, LogSource, RowSink, ScanStats, SeriesSelect, SeriesSink,
+    SeriesSource, SourceError,
 };
 
 struct NoSeries;
@@ -297,13 +297,8 @@ impl LogSource for Endless {
         result
     }
 
-    fn count(
-        &self,
-        m: &[Matcher],
-        r: &[TimeRange],
-        c: &Cancel,
-    ) -> Result<Vec<(Labels, Vec<u64>)>, SourceError> {
-        self.inner.count(m, r, c)
+    fn count(&self, count: &LogCount) -> Result<Option<Vec<Counted>>, SourceError> {
+        self.inner.count(count)
     }
 
     fn streams(&self, m: &[Matcher], r: TimeRange) -> Result<Vec<Labels>, SourceError> {
