@@ -319,7 +319,8 @@ impl Chain {
     /// whole, wherever that leads: else its begin would vanish.
     fn is_within(&self, at: usize, reach: Reach) -> bool {
         let file = &self.files[at];
-        let gone = self.gone || !file.listed;
+        // A volume that is lent may be taken away at any time.
+        let gone = self.gone || !file.listed || file.lent;
         match reach {
             Reach::Everything => true,
             Reach::Gone => gone || self.is_open(),
