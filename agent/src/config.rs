@@ -106,6 +106,12 @@ pub const SCHEMA: Schema = Schema {
             "What is taken out of all lines: secrets, pci, healthcare or single detectors, separated by commas",
         ),
         setting(
+            "redact.unknown_pods",
+            Kind::Text,
+            None,
+            "What is taken out besides while a pod and its annotations are not known, separated by commas",
+        ),
+        setting(
             "redact.action",
             Kind::Text,
             Some("mask"),

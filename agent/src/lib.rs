@@ -127,12 +127,20 @@ impl Agent {
         let metrics = scrape::Metrics::new();
         metrics.register(registry).context("register the metrics of scraping")?;
         let journal = config.journal.map(|journal| {
-            journal::Journal::new(journal, config.place.clone(), client.clone(), registry)
+            let (place, client) = (config.place.clone(), client.clone());
+            journal::Journal::new(journal, place, meaning.clone(), client, registry)
         });
         let journal = journal.transpose().context("register the metrics of the journal")?;
         let (place, door) = (config.place.clone(), client.clone());
-        let receiver =
-            receive::Receiver::bind(config.otlp, place, pods.clone(), door, registry).await?;
+        let receiver = receive::Receiver::bind(
+            config.otlp,
+            place,
+            pods.clone(),
+            meaning.clone(),
+            door,
+            registry,
+        )
+        .await?;
         let queue = Queue::new(config.scrape.queue_bytes_max, metrics.clone());
         let sender = Sender::new(queue.clone(), client, metrics.clone());
         let place = config.place.clone();

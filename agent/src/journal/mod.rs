@@ -30,6 +30,8 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::enrich::Place;
+use crate::process::Source;
+use crate::process::redact;
 
 use batch::{Batch, Cursor};
 use export::{Entry, Parser};
@@ -116,6 +118,7 @@ pub struct Journal {
     config: Config,
     metrics: Metrics,
     sender: Sender,
+    meaning: Source,
     /// How far each journal is: everything before is in the store or in the open batch.
     positions: HashMap<String, Position>,
     batch: Option<Batch>,
@@ -140,12 +143,14 @@ impl Journal {
     pub fn new(
         config: Config,
         place: Place,
+        meaning: Source,
         client: Client,
         registry: &Registry,
     ) -> prometheus::Result<Self> {
         let metrics = Metrics::register(registry)?;
         let sender = Sender::new(client, place);
-        Ok(Self { config, metrics, sender, positions: HashMap::new(), batch: None, since: None })
+        let positions = HashMap::new();
+        Ok(Self { config, metrics, sender, meaning, positions, batch: None, since: None })
     }
 
     /// Reads and ships until the end.
@@ -274,7 +279,7 @@ impl Journal {
         self.since.map(|since| since + if hollow { HOLLOW_AGE } else { BATCH_AGE })
     }
 
-    async fn take(&mut self, entry: Entry, shutdown: &mut Shutdown) -> Option<Over> {
+    async fn take(&mut self, mut entry: Entry, shutdown: &mut Shutdown) -> Option<Over> {
         let Some(Cursor { id, number }) = Cursor::parse(&entry.cursor) else {
             tracing::debug!("an entry of the journal has no cursor");
             return None;
@@ -294,7 +299,8 @@ impl Journal {
             self.metrics.lost.inc_by(lost);
             batch.gaps.push((number, lost));
         }
-        let (time, sent) = (entry.realtime, self.config.wants(&entry));
+        let time = entry.realtime;
+        let sent = self.config.wants(&entry) && clean(&mut entry, &self.meaning);
         batch.push(number, entry, sent);
         let full = batch.bytes >= BATCH_BYTES || batch.entries.len() >= BATCH_ENTRIES;
         self.since.get_or_insert_with(Instant::now);
@@ -315,6 +321,27 @@ impl Journal {
             }
             Outcome::Elsewhere => Some(Over::Elsewhere),
             Outcome::Stopped => Some(Over::Stop),
+        }
+    }
+}
+
+/// Takes out of an entry what must not leave the node; whether anything of it may.
+fn clean(entry: &mut Entry, meaning: &Source) -> bool {
+    let rules = meaning.usual();
+    if rules.redactor.is_idle() {
+        return true;
+    }
+    let mut out = Vec::new();
+    match rules.redactor.apply(&entry.message, &mut out) {
+        redact::Outcome::Clean => true,
+        redact::Outcome::Changed(count) => {
+            meaning.redacted(u64::from(count), 0);
+            entry.message = out;
+            true
+        }
+        redact::Outcome::Dropped => {
+            meaning.redacted(0, 1);
+            false
         }
     }
 }

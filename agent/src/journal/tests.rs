@@ -30,6 +30,7 @@ struct World {
     folder: tempfile::TempDir,
     fake: Fake,
     registry: Registry,
+    meaning: Source,
     running: Option<(Trigger, JoinHandle<()>)>,
 }
 
@@ -39,7 +40,8 @@ impl World {
         let script = folder.path().join("journalctl");
         fs::write(&script, SCRIPT).expect("write");
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("executable");
-        Self { folder, fake: Fake::start().await, registry: Registry::new(), running: None }
+        let (fake, registry) = (Fake::start().await, Registry::new());
+        Self { folder, fake, registry, meaning: Source::default(), running: None }
     }
 
     fn write(&self, number: u64, unit: &str, message: &str) {
@@ -63,7 +65,8 @@ impl World {
         };
         self.registry = Registry::new();
         let place = Place { cluster: String::new(), node: "n".into() };
-        let journal = Journal::new(config, place, self.fake.client(), &self.registry);
+        let journal =
+            Journal::new(config, place, self.meaning.clone(), self.fake.client(), &self.registry);
         let (trigger, shutdown) = shutdown::channel();
         let running = tokio::spawn(journal.expect("metrics").run(shutdown));
         self.running = Some((trigger, running));
@@ -169,4 +172,22 @@ async fn a_refused_entry_is_left_out_alone() {
     w.stop().await;
     assert_eq!(w.fake.with(|k| k.texts().join(" ")), "m1 m2 m4 m5");
     assert_eq!(w.counter("taffrail_journal_dropped_entries_total"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_must_not_leave_the_node_is_taken_out() {
+    use crate::process::metrics::Metrics;
+    use crate::process::redact::{Action, Detector, Redactor};
+    let mut w = World::new().await;
+    let wanted = [(Detector::Password, Action::Mask), (Detector::Email, Action::Drop)];
+    let redactor = Redactor::new(wanted, Vec::new(), None).into();
+    let rules = crate::process::rules::Rules { redactor, ..Default::default() };
+    w.meaning = Source::new(rules, crate::pods::Pods::none(), Metrics::default());
+    for (number, text) in [(1, "password=hunter2"), (2, "by a@example.org"), (3, "plain")] {
+        w.write(number, "a.service", text);
+    }
+    w.start(&[]);
+    w.fake.until("all", |k| k.positions.get("n/journal/ab").is_some_and(|p| p.0 == 4)).await;
+    w.stop().await;
+    assert_eq!(w.fake.with(|k| k.texts().join(" ")), "password=[password] plain");
 }

@@ -48,6 +48,8 @@ pub struct Rules {
     pub rate: Option<Rate>,
     /// What is taken out of the text.
     pub redactor: Arc<Redactor>,
+    /// What is taken out instead while the pod, and so its annotations, are not known.
+    pub unknown: Arc<Redactor>,
     /// Structured metadata of every record: names and values.
     pub fields: Vec<(&'static str, String)>,
 }
@@ -72,6 +74,7 @@ impl Default for Rules {
             sample: None,
             rate: None,
             redactor: Arc::default(),
+            unknown: Arc::default(),
             fields: Vec::new(),
         }
     }

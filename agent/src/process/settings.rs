@@ -1,12 +1,13 @@
 //! The settings of the agent about what lines mean → the usual rules.
 //!
-//! `multiline`, `redact.presets`, `redact.action`, `redact.key_file` and the section `redact.rules`.
+//! `multiline`, `redact.presets`, `redact.unknown_pods`, `redact.action`, `redact.key_file` and the
+//! section `redact.rules`.
 
 use taffrail_kit::config::yaml::{Node, Place as At};
 use taffrail_kit::config::{Problem, Settings};
 
 use super::annotations::{self, pattern};
-use super::redact::{Action, HashKey, RULES_MAX, Redactor, Rule};
+use super::redact::{Action, Detector, HashKey, RULES_MAX, Redactor, Rule};
 use super::rules::{Multiline, Rules};
 use super::trace::Languages;
 
@@ -23,20 +24,50 @@ pub fn rules(settings: &Settings, problems: &mut Vec<Problem>) -> Rules {
             Multiline::Off
         }
     };
-    let redactor = redactor(settings, problems);
-    Rules { multiline, redactor: redactor.into(), ..Rules::default() }
+    let (redactor, unknown) = redactors(settings, problems);
+    Rules { multiline, redactor: redactor.into(), unknown: unknown.into(), ..Rules::default() }
 }
 
-fn redactor(settings: &Settings, problems: &mut Vec<Problem>) -> Redactor {
+/// That of all pods, and that of pods that are not known.
+fn redactors(settings: &Settings, problems: &mut Vec<Problem>) -> (Redactor, Redactor) {
     let action = action(settings.required("redact.action")).unwrap_or_else(|message| {
         problems.push(settings.problem("redact.action", message));
         Action::Mask
     });
-    let mut wanted = match settings.text("redact.presets").map(annotations::detectors) {
+    let wanted = presets(settings, "redact.presets", action, problems);
+    let more = presets(settings, "redact.unknown_pods", action, problems);
+    let own = settings.section("redact.rules").map_or(Ok(Vec::new()), |node| own(node, action));
+    let own = own.unwrap_or_else(|found| {
+        problems.extend(found.into_iter().map(|(at, text)| settings.problem_at(at, text)));
+        Vec::new()
+    });
+    let key = key(settings, problems);
+    let all = wanted
+        .iter()
+        .chain(&more)
+        .map(|(_, action)| *action)
+        .chain(own.iter().map(|rule| rule.action));
+    let hashes = all.into_iter().any(|action| action == Action::Hash);
+    if hashes && key.is_none() && settings.path("redact.key_file").is_none() {
+        let message = "is needed to hash: a file of 16 bytes or more that only the agent can read";
+        problems.push(settings.problem("redact.key_file", message));
+    }
+    let redactor = Redactor::new(wanted, own, key);
+    let unknown = redactor.with(&more, &[]);
+    (redactor, unknown)
+}
+
+fn presets(
+    settings: &Settings,
+    key: &'static str,
+    action: Action,
+    problems: &mut Vec<Problem>,
+) -> Vec<(Detector, Action)> {
+    let mut wanted = match settings.text(key).map(annotations::detectors) {
         None => Vec::new(),
         Some(Ok(wanted)) => wanted,
         Some(Err(message)) => {
-            problems.push(settings.problem("redact.presets", message));
+            problems.push(settings.problem(key, message));
             Vec::new()
         }
     };
@@ -46,19 +77,7 @@ fn redactor(settings: &Settings, problems: &mut Vec<Problem>) -> Redactor {
             *own = action;
         }
     }
-    let own = settings.section("redact.rules").map_or(Ok(Vec::new()), |node| own(node, action));
-    let own = own.unwrap_or_else(|found| {
-        problems.extend(found.into_iter().map(|(at, text)| settings.problem_at(at, text)));
-        Vec::new()
-    });
-    let key = key(settings, problems);
-    let all = wanted.iter().map(|(_, action)| *action).chain(own.iter().map(|rule| rule.action));
-    let hashes = all.into_iter().any(|action| action == Action::Hash);
-    if hashes && key.is_none() && settings.path("redact.key_file").is_none() {
-        let message = "is needed to hash: a file of 16 bytes or more that only the agent can read";
-        problems.push(settings.problem("redact.key_file", message));
-    }
-    Redactor::new(wanted, own, key)
+    wanted
 }
 
 fn action(name: &str) -> Result<Action, String> {
@@ -175,6 +194,16 @@ mod tests {
     }
 
     #[test]
+    fn pods_that_are_not_known_have_more_taken_out() {
+        let (rules, problems) =
+            check(&["--redact-presets", "card", "--redact-unknown-pods", "email"], "");
+        assert_eq!(problems, [""; 0]);
+        let (text, mut out) = (b"4111111111111111 a@example.org", Vec::new());
+        assert_eq!(rules.redactor.apply(text, &mut out), Outcome::Changed(1));
+        assert_eq!(rules.unknown.apply(text, &mut out), Outcome::Changed(2));
+    }
+
+    #[test]
     fn problems_have_their_places() {
         let file = "redact:\n  presets: names\n  action: burn\n  rules:\n  - {name: a b, regex: x}\n  \
                     - {name: a}\n  - {name: a, regex: (}\n  - {nom: a}\n";
@@ -194,6 +223,8 @@ mod tests {
         }
         let (_, problems) = check(&["--redact-presets", "card=hash"], "");
         assert!(problems[0].starts_with("--redact-key-file: is needed to hash"), "{problems:?}");
+        let (_, problems) = check(&["--redact-unknown-pods", "names"], "");
+        assert!(problems[0].starts_with("--redact-unknown-pods: \"names\" is"), "{problems:?}");
         let (_, problems) = check(&["--redact-key-file", "/nowhere/key"], "");
         assert!(problems[0].contains("/nowhere/key: No such file"), "{problems:?}");
     }

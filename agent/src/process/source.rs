@@ -9,9 +9,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::annotations::{self, Problem};
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Reason};
 use super::rules::{Rules, TimeOf};
-use crate::pods::{Pod, Pods, volumes};
+use crate::pods::{Origin, Pod, Pods, volumes};
 use crate::tail::FileKind;
 
 /// Most rules that are kept ready.
@@ -38,6 +38,9 @@ struct Inner {
     usual: Arc<Rules>,
     /// Those of files that programs write themselves.
     usual_file: Arc<Rules>,
+    /// Both, while the pod is not known.
+    unknown: Arc<Rules>,
+    unknown_file: Arc<Rules>,
     pods: Pods,
     metrics: Metrics,
     made: Mutex<HashMap<Key, Made>>,
@@ -74,7 +77,11 @@ impl Source {
     pub fn new(usual: Rules, pods: Pods, metrics: Metrics) -> Self {
         // The time of reading says little of a line in a file: its own is better.
         let usual_file = Rules { time: TimeOf::Line, ..usual.clone() };
+        let unknown =
+            |usual: &Rules| Rules { redactor: usual.unknown.clone(), ..usual.clone() }.into();
         Self(Arc::new(Inner {
+            unknown: unknown(&usual),
+            unknown_file: unknown(&usual_file),
             usual: usual.into(),
             usual_file: usual_file.into(),
             pods,
@@ -84,6 +91,33 @@ impl Source {
         }))
     }
 
+    /// The rules of what is no file and no pod's.
+    #[must_use]
+    pub fn usual(&self) -> Arc<Rules> {
+        self.0.usual.clone()
+    }
+
+    /// The rules of what a pod sends by itself, as one of its containers if it says so. Without a
+    /// pod: of somebody whose annotations are not known.
+    #[must_use]
+    pub fn of_sender(&self, pod: Option<(&str, Option<&str>)>) -> Arc<Rules> {
+        match pod {
+            Some((uid, container)) => self.of_pod(uid, container, true),
+            None => self.of_nobody(true).clone(),
+        }
+    }
+
+    /// Counts what was taken out of things that are no lines, and how many of them were dropped.
+    pub(crate) fn redacted(&self, taken_out: u64, dropped: u64) {
+        self.0.metrics.redacted.inc_by(taken_out);
+        self.0.metrics.dropped(Reason::Redaction, dropped);
+    }
+
+    /// Counts what a container that is excluded has sent.
+    pub(crate) fn excluded(&self, records: u64) {
+        self.0.metrics.dropped(Reason::Excluded, records);
+    }
+
     pub(super) fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }
@@ -91,17 +125,35 @@ impl Source {
     /// The rules of a file.
     #[must_use]
     pub fn rules(&self, file: &FileKind) -> Arc<Rules> {
-        let (uid, container) = match file {
-            FileKind::Container { uid, container, .. } => (uid, Some(container)),
-            FileKind::Volume { uid, .. } => (uid, None),
-            FileKind::Plain { .. } => return self.0.usual_file.clone(),
-        };
-        let usual = if container.is_some() { &self.0.usual } else { &self.0.usual_file };
-        let key = (uid.clone(), container.cloned());
+        match file {
+            FileKind::Container { uid, container, .. } => self.of_pod(uid, Some(container), true),
+            FileKind::Volume { uid, .. } => self.of_pod(uid, None, false),
+            FileKind::Plain { .. } => self.0.usual_file.clone(),
+        }
+    }
+
+    /// The rules where the annotations are not known. Where there are no pods there are none.
+    fn of_nobody(&self, timed: bool) -> &Arc<Rules> {
+        match (self.0.pods.now().origin == Origin::None, timed) {
+            (true, true) => &self.0.usual,
+            (true, false) => &self.0.usual_file,
+            (false, true) => &self.0.unknown,
+            (false, false) => &self.0.unknown_file,
+        }
+    }
+
+    /// The rules of a container of a pod, or of the pod; `timed`: something else than the line tells
+    /// the time.
+    fn of_pod(&self, uid: &str, container: Option<&str>, timed: bool) -> Arc<Rules> {
+        let usual = if timed { &self.0.usual } else { &self.0.usual_file };
+        // What a pod sends without the name of a container has rules of its own.
+        let name = container.map(str::to_owned).or_else(|| timed.then(String::new));
+        let key = (uid.to_owned(), name);
         let known = self.0.pods.now().get(uid).cloned();
         let mut made = self.0.made.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(pod) = known else {
-            return made.get(&key).map_or_else(|| usual.clone(), |made| made.rules.clone());
+            let made = made.get(&key).map(|made| made.rules.clone());
+            return made.unwrap_or_else(|| self.of_nobody(timed).clone());
         };
         if let Some(made) = made.get_mut(&key) {
             let same = Arc::ptr_eq(&made.pod, &pod)
@@ -111,7 +163,7 @@ impl Source {
                 return made.rules.clone();
             }
         }
-        let rules = self.make(usual, &pod, container.map(String::as_str));
+        let rules = self.make(usual, &pod, container);
         if made.len() >= MADE_MAX {
             let pods = self.0.pods.now();
             made.retain(|(uid, _), _| pods.get(uid).is_some());

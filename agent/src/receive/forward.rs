@@ -72,6 +72,7 @@ impl Shared {
         // Some milliseconds of work for a large request: not on a worker.
         let prepared = tokio::task::spawn_blocking(move || {
             shared.origins.write(&address, &mut request);
+            request.redact(&shared.meaning);
             pack(request.encode_to_vec())
         });
         let Ok((body, encoding, bytes)) = prepared.await else {

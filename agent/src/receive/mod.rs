@@ -12,6 +12,8 @@
 //!   refuses (429, 503, partly) is refused here in its words, with its `Retry-After`.
 //! - Who the sender is says its address, not its request: attributes that say where something comes
 //!   from are taken out and written anew, and nobody but the agent itself speaks as the agent.
+//! - What is to be redacted does not pass: the settings and the annotations of the pod hold for logs as
+//!   they do for lines of files.
 //! - No more than [`REQUESTS_MAX`] requests of [`REQUEST_BYTES_MAX`] are in memory at a time.
 //!
 //! Traces are refused: there is no store for them.
@@ -21,6 +23,7 @@ mod metrics;
 mod origin;
 mod otlp_grpc;
 mod otlp_http;
+mod redact;
 mod signal;
 #[cfg(test)]
 mod tests;
@@ -42,6 +45,7 @@ use tokio::sync::Semaphore;
 
 use crate::enrich::Place;
 use crate::pods::Pods;
+use crate::process::Source;
 
 use metrics::Metrics;
 use origin::Origins;
@@ -67,6 +71,7 @@ pub struct Config {
 /// What all doors share.
 struct Shared {
     origins: Origins,
+    meaning: Source,
     client: Client,
     turns: Semaphore,
     metrics: Metrics,
@@ -86,6 +91,7 @@ impl Receiver {
         config: Config,
         place: Place,
         pods: Pods,
+        meaning: Source,
         client: Client,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
@@ -94,7 +100,7 @@ impl Receiver {
             let metrics = Metrics::register(registry).context("register the metrics of OTLP")?;
             let turns = Semaphore::new(REQUESTS_MAX);
             let origins = Origins::new(place, pods);
-            let shared = Arc::new(Shared { origins, client, turns, metrics });
+            let shared = Arc::new(Shared { origins, meaning, client, turns, metrics });
             let all = [
                 (config.grpc, "--otlp-grpc", otlp_grpc::router(&shared)),
                 (config.http, "--otlp-http", otlp_http::router(&shared)),

@@ -47,7 +47,10 @@ const PLACES: [&str; 18] = [
     "k8s.statefulset.uid",
 ];
 /// Attributes that begin so are the agent's too.
-const OURS: [&str; 2] = ["taffrail.", "k8s.pod.label."];
+const LABELS: &str = "k8s.pod.label.";
+/// What the agent's own attributes begin with, and then a byte that no word has: the collector makes
+/// all of these the same.
+const OURS: &str = "taffrail";
 
 /// Whom an address belongs to.
 #[derive(Clone, Debug)]
@@ -132,6 +135,8 @@ impl Origins {
         for scope in request.scopes().filter(|scope| scope.name == AGENT_SCOPE) {
             scope.name.clear();
         }
+        request.scopes().for_each(|scope| scope.attributes.retain(|a| !is_ours(&a.key)));
+        request.attributes().for_each(|attributes| attributes.retain(|a| !is_ours(&a.key)));
         for resource in request.resources() {
             self.write_resource(address, resource.get_or_insert_with(Resource::default));
         }
@@ -141,7 +146,7 @@ impl Origins {
         let attributes = &mut resource.attributes;
         let pod = match address {
             Address::Unwatched => {
-                attributes.retain(|a| !a.key.starts_with(OURS[0]));
+                attributes.retain(|a| !is_ours(&a.key));
                 return;
             }
             Address::Stranger => None,
@@ -149,7 +154,7 @@ impl Origins {
             Address::Node(pods) => named(attributes, pods),
         };
         attributes.retain(|a| {
-            !PLACES.contains(&&*a.key) && !OURS.iter().any(|start| a.key.starts_with(start))
+            !PLACES.contains(&&*a.key) && !is_ours(&a.key) && !a.key.starts_with(LABELS)
         });
         if let Some(pod) = pod {
             write_pod(&self.place, pod, attributes);
@@ -158,6 +163,12 @@ impl Origins {
             set(attributes, "k8s.cluster.name", &self.place.cluster);
         }
     }
+}
+
+/// Whether only the agent may say it: `taffrail_gap_bytes`, `taffrail.source`.
+fn is_ours(key: &str) -> bool {
+    let rest = key.strip_prefix(OURS);
+    rest.is_some_and(|rest| rest.bytes().next().is_some_and(|b| !b.is_ascii_alphanumeric()))
 }
 
 /// Which of the node's own pods the attributes name.
@@ -213,7 +224,7 @@ fn write_pod(place: &Place, pod: &Pod, attributes: &mut Vec<KeyValue>) {
     }
 }
 
-fn text<'a>(attributes: &'a [KeyValue], name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(attributes: &'a [KeyValue], name: &str) -> Option<&'a str> {
     let found = attributes.iter().find(|a| a.key == name)?;
     match found.value.as_ref()?.value.as_ref()? {
         Value::StringValue(text) => Some(text),
@@ -235,7 +246,7 @@ mod tests {
     use crate::pods::{Container, Owner};
     use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
     use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
-    use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
+    use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
     use std::collections::BTreeMap;
 
     fn pod(uid: &str, ip: &str) -> Pod {
@@ -366,5 +377,28 @@ mod tests {
         let said = [("k8s.pod.name", "x"), ("taffrail.source", "y")];
         let found = written(&origins, "10.0.0.1", &said).await;
         assert_eq!(found, [("k8s.pod.name".to_owned(), "x".to_owned())].into());
+    }
+
+    #[test]
+    fn nobody_else_says_what_the_agent_says() {
+        for pods in [vec![pod("1", "10.0.0.1")], vec![]] {
+            let (origins, _table) = origins(pods);
+            let mut request = request(&[("taffrail_x", "1"), ("mine", "1")]);
+            let all = ["taffrail_gap_bytes", "taffrail.dropped-lines", "taffrails", "taffrail"];
+            let mut attributes = Vec::new();
+            all.iter().for_each(|name| set(&mut attributes, name, "1"));
+            let record = LogRecord { attributes, ..LogRecord::default() };
+            request.resource_logs[0].scope_logs =
+                vec![ScopeLogs { log_records: vec![record], ..ScopeLogs::default() }];
+            for address in [Address::Stranger, Address::Unwatched] {
+                let mut request = request.clone();
+                origins.write(&address, &mut request);
+                let logs = &request.resource_logs[0];
+                let of = |all: &[KeyValue]| all.iter().map(|a| a.key.clone()).collect::<Vec<_>>();
+                assert_eq!(of(&logs.resource.as_ref().expect("one").attributes), ["mine"]);
+                let record = &logs.scope_logs[0].log_records[0];
+                assert_eq!(of(&record.attributes), ["taffrails", "taffrail"]);
+            }
+        }
     }
 }

@@ -6,10 +6,13 @@ use opentelemetry_proto::tonic::collector::logs::v1::{
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
-use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 use serde::de::DeserializeOwned;
+
+use super::redact;
+use crate::process::Source;
 
 /// Some items of a request were not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,12 @@ pub(super) trait Export: Message + Default + DeserializeOwned + 'static {
     fn resources(&mut self) -> impl Iterator<Item = &mut Option<Resource>>;
     /// Who speaks in it.
     fn scopes(&mut self) -> impl Iterator<Item = &mut InstrumentationScope>;
+    /// The attributes of the single records; of metrics they are labels, which are the sender's own.
+    fn attributes(&mut self) -> impl Iterator<Item = &mut Vec<KeyValue>> {
+        std::iter::empty()
+    }
+    /// Takes out what must not leave the node, by the rules of each sender.
+    fn redact(&mut self, _meaning: &Source) {}
     /// What of it was not taken.
     fn partial(response: Self::Response) -> Option<Partial>;
 }
@@ -47,6 +56,16 @@ impl Export for ExportLogsServiceRequest {
     fn scopes(&mut self) -> impl Iterator<Item = &mut InstrumentationScope> {
         let scopes = self.resource_logs.iter_mut().flat_map(|logs| &mut logs.scope_logs);
         scopes.filter_map(|logs| logs.scope.as_mut())
+    }
+
+    fn attributes(&mut self) -> impl Iterator<Item = &mut Vec<KeyValue>> {
+        let scopes = self.resource_logs.iter_mut().flat_map(|logs| &mut logs.scope_logs);
+        let records = scopes.flat_map(|scope| &mut scope.log_records);
+        records.map(|record| &mut record.attributes)
+    }
+
+    fn redact(&mut self, meaning: &Source) {
+        redact::logs(self, meaning);
     }
 
     fn partial(response: Self::Response) -> Option<Partial> {

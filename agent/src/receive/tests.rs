@@ -86,7 +86,8 @@ impl World {
         let config = Config { grpc: any, http: any };
         let registry = Registry::new();
         let place = Place { cluster: String::new(), node: "n".into() };
-        let receiver = Receiver::bind(config, place, pods, client, &registry).await.expect("bind");
+        let receiver = Receiver::bind(config, place, pods, Source::default(), client, &registry);
+        let receiver = receiver.await.expect("bind");
         let [grpc, http] = receiver.addresses()[..] else { panic!("two addresses") };
         let (trigger, shutdown) = shutdown::channel();
         tokio::spawn(receiver.run(shutdown));
@@ -235,7 +236,14 @@ async fn a_collector_that_is_away_is_worth_another_attempt() {
     let config = Config { grpc: None, http: any };
     let client = Client::new(&gone).expect("a URL");
     let registry = Registry::new();
-    let receiver = Receiver::bind(config, Place::default(), Pods::none(), client, &registry);
+    let receiver = Receiver::bind(
+        config,
+        Place::default(),
+        Pods::none(),
+        Source::default(),
+        client,
+        &registry,
+    );
     let receiver = receiver.await.expect("bind");
     let http = Client::new(&format!("http://{}", receiver.addresses()[0])).expect("a URL");
     let (_trigger, shutdown) = shutdown::channel();

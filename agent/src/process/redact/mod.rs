@@ -175,6 +175,32 @@ impl Redactor {
         Outcome::Changed(self.write(text, &places, out))
     }
 
+    /// As [`Redactor::apply`], of a value whose name stands apart from it: a name that gives a secret
+    /// away has the whole value taken out.
+    pub fn apply_named(&self, name: &str, value: &[u8], out: &mut Vec<u8>) -> Outcome {
+        let Some(detector) = self.names(name, value) else { return self.apply(value, out) };
+        let place = self.place(Find { begin: 0, end: value.len(), detector });
+        if place.action == Action::Drop {
+            return Outcome::Dropped;
+        }
+        out.clear();
+        Outcome::Changed(self.write(value, &[place], out))
+    }
+
+    /// What the name makes of its whole value.
+    fn names(&self, name: &str, value: &[u8]) -> Option<Detector> {
+        self.words.as_ref()?;
+        let head = format!("{name}=\"");
+        let quotes = |b: &u8| if matches!(b, b'"' | b'\\') { b'.' } else { *b };
+        let text = [head.as_bytes(), &value.iter().map(quotes).collect::<Vec<_>>(), b"\""].concat();
+        let mut finds = Vec::new();
+        self.find(&text, &mut finds);
+        let whole = |find: &&Find| {
+            (find.begin, find.end) == (head.len(), text.len() - 1) && find.begin < find.end
+        };
+        finds.iter().find(whole).map(|find| find.detector)
+    }
+
     fn find(&self, text: &[u8], finds: &mut Vec<Find>) {
         if let Some((searcher, words)) = &self.words {
             let mut from = 0;

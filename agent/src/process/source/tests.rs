@@ -74,6 +74,22 @@ async fn rules_follow_the_pod() {
     assert!(source.rules(&container("main")).exclude);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_not_known_is_not_trusted() {
+    use crate::process::redact::{Action, Detector, Redactor};
+    let unknown = || Redactor::new([(Detector::Email, Action::Mask)], Vec::new(), None).into();
+    let rules = || Rules { unknown: unknown(), ..Rules::default() };
+    let (mut table, pods) = Table::new(Origin::Cluster);
+    let source = Source::new(rules(), pods, Metrics::default());
+    let idle = |source: &Source| source.rules(&container("main")).redactor.is_idle();
+    assert!(!idle(&source) && !source.of_sender(None).redactor.is_idle());
+    assert!(source.usual().redactor.is_idle(), "what is no pod's");
+    table.apply(Event::Listed(vec![pod(&[])]), Instant::now());
+    assert!(idle(&source), "a pod that asks for nothing");
+    let none = Source::new(rules(), Pods::none(), Metrics::default());
+    assert!(idle(&none) && none.of_sender(None).redactor.is_idle(), "there are no pods here");
+}
+
 #[test]
 fn files_have_their_own_time() {
     let source = Source::default();
