@@ -194,6 +194,16 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_told_how_to_be_written() {
+        let needed = ["--collector", "http://c:4100", "--state-dir", "/s", "--config", "f"];
+        let file = "redact:\n  presets: [secrets, pci]\n".to_owned();
+        let read = move |_: &std::path::Path| Ok(file.clone());
+        let problems = SCHEMA.load_from(needed.map(Into::into), &|_| None, &read);
+        let text = problems.expect_err("a list").to_string();
+        assert!(text.contains("redact.presets takes one text, separated by commas"), "{text}");
+    }
+
+    #[test]
     fn pods_that_are_not_known_have_more_taken_out() {
         let (rules, problems) =
             check(&["--redact-presets", "card", "--redact-unknown-pods", "email"], "");

@@ -378,6 +378,10 @@ impl Schema {
                         settings.values.insert(setting.key, Given { text: text.clone(), place });
                     }
                     Value::Null => {}
+                    Value::List(_) if setting.help.contains("separated by commas") => {
+                        let message = format!("{key} takes one text, separated by commas: a, b");
+                        report(entry.node.at, message);
+                    }
                     Value::List(_) | Value::Map(_) => {
                         report(entry.node.at, format!("{key} takes one value"));
                     }

@@ -12,22 +12,30 @@ const UNITS: [&[u8]; 7] =
 
 /// What stands around each `@`.
 pub(super) fn at_signs(text: &[u8], email: bool, url: bool, finds: &mut Vec<Find>) {
-    let mut last = 0;
+    let (mut last, mut done) = (0, 0);
     for at in memchr::memchr_iter(b'@', text) {
+        if at < done {
+            continue;
+        }
         // Not further back than the one before: the work must not grow with their number squared.
         let since = std::mem::replace(&mut last, at + 1);
         if url && let Some(find) = url_password(text, since, at) {
+            (last, done) = (find.end + 1, find.end + 1);
             finds.push(find);
             continue;
         }
-        if email && let Some(find) = address(text, at) {
+        if email && let Some(find) = address(text, at, 1) {
             finds.push(find);
         }
     }
+    if email {
+        let encoded = memchr::memmem::find_iter(text, b"%40");
+        finds.extend(encoded.filter_map(|at| address(text, at, 3)));
+    }
 }
 
-/// `name@example.org`.
-fn address(text: &[u8], at: usize) -> Option<Find> {
+/// `name@example.org`, `name%40example.org`: what stands between is `width` bytes long.
+fn address(text: &[u8], at: usize, width: usize) -> Option<Find> {
     let local = |b: &u8| {
         b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'%' | b'+' | b'-') || *b >= 0x80
     };
@@ -35,7 +43,7 @@ fn address(text: &[u8], at: usize) -> Option<Find> {
     let len = before.iter().rev().take_while(|b| local(b)).count();
     let begin = at - len;
     let begin = begin + text[begin..at].iter().take_while(|b| matches!(b, b'.' | b'-')).count();
-    let after = &text[at + 1..text.len().min(at + 1 + SIDE_MAX)];
+    let after = &text[at + width..text.len().min(at + width + SIDE_MAX)];
     let inside = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
     let len = after.iter().take_while(|b| inside(b)).count();
     let mut domain = &after[..len];
@@ -49,7 +57,7 @@ fn address(text: &[u8], at: usize) -> Option<Find> {
         && top.len() >= 2
         && top.iter().all(u8::is_ascii_alphabetic)
         && !UNITS.contains(&top);
-    good.then_some(Find { begin, end: at + 1 + domain.len(), detector: Detector::Email })
+    good.then_some(Find { begin, end: at + width + domain.len(), detector: Detector::Email })
 }
 
 /// `postgres://user:password@host`: the password.
@@ -65,6 +73,11 @@ fn url_password(text: &[u8], since: usize, at: usize) -> Option<Find> {
         return None;
     }
     let begin = start + colon + 1;
+    // A password may hold an `@` itself: the last one stands before the host.
+    let rest = &text[at..text.len().min(at + SIDE_MAX)];
+    let over = |b: &u8| outside(b) || matches!(b, b'/' | b'?' | b'#' | b',' | b'\\');
+    let rest = &rest[..rest.iter().position(over).unwrap_or(rest.len())];
+    let at = at + memchr::memrchr(b'@', rest).unwrap_or(0);
     (begin < at).then_some(Find { begin, end: at, detector: Detector::UrlPassword })
 }
 

@@ -86,3 +86,22 @@ pub(super) fn bearer(text: &[u8], begin: usize, end: usize) -> Option<Find> {
     let good = starts_word(text, begin) && len >= 8 && random;
     good.then_some(Find { begin: end, end: end + len, detector: Detector::Bearer })
 }
+
+/// `sk-` and at least twenty characters among which are capitals, small letters and digits.
+pub(super) fn mixed(text: &[u8], begin: usize, end: usize) -> Option<Find> {
+    let to = token_end(text, end);
+    let token = &text[end..to];
+    let has = |kind: fn(&u8) -> bool| token.iter().any(kind);
+    let good = token.len() >= 20
+        && has(u8::is_ascii_uppercase)
+        && has(u8::is_ascii_lowercase)
+        && has(u8::is_ascii_digit);
+    (good && starts_word(text, begin)).then_some(Find { begin, end: to, detector: Detector::Key })
+}
+
+/// What stands behind `sig=` in a URL.
+pub(super) fn signature(text: &[u8], end: usize) -> Option<Find> {
+    let inside = |b: &u8| in_token(*b) || matches!(b, b'%' | b'+' | b'/' | b'=' | b'.');
+    let len = text[end..].iter().take_while(|b| inside(b)).count();
+    (len >= 20).then_some(Find { begin: end, end: end + len, detector: Detector::Key })
+}

@@ -17,6 +17,7 @@
 mod contact;
 mod keys;
 mod numbers;
+mod shapes;
 mod spec;
 mod words;
 
@@ -210,6 +211,8 @@ impl Redactor {
                 from = end.max(found.end());
             }
         }
+        // What is found beside what was looked for.
+        finds.retain(|find| find.begin < find.end && self.on(find.detector));
         if self.on(Detector::Email) || self.on(Detector::UrlPassword) {
             contact::at_signs(
                 text,

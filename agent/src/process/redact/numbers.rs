@@ -132,14 +132,7 @@ fn byte_before(text: &[u8], at: usize) -> Option<u8> {
 
 /// Whether the digits are not a part of a longer word or number.
 fn stands_alone(text: &[u8], begin: usize, end: usize) -> bool {
-    let word = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
-    let joint = |b: Option<u8>| matches!(b, Some(b'.' | b'-'));
-    let digit =
-        |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(u8::is_ascii_alphanumeric);
-    let (before, after) = (byte_before(text, begin), text.get(end).copied());
-    let joined =
-        (joint(before) && digit(begin.checked_sub(2))) || (joint(after) && digit(Some(end + 1)));
-    !(word(before) || word(after) || joined)
+    stands_alone_before(text, begin) && stands_alone_behind(text, end)
 }
 
 /// The separators between the first `count` groups, if each is a single byte.
@@ -175,8 +168,65 @@ fn card(text: &[u8], groups: &[Group]) -> Option<(Find, usize)> {
     let (begin, end) = (groups[0].begin, groups[count - 1].end);
     let digits: Vec<u8> =
         text[begin..end].iter().filter(|b| b.is_ascii_digit()).map(|b| b - b'0').collect();
-    let good = stands_alone(text, begin, end) && is_issued(&digits) && luhn(&digits);
-    good.then_some((Find { begin, end, detector: Detector::Card }, count))
+    if !is_issued(&digits) || !luhn(&digits) {
+        return None;
+    }
+    if let Some(end) = track(text, begin, end) {
+        return Some((Find { begin, end, detector: Detector::Card }, count));
+    }
+    // `card-4111-…` and `4111….0` are the number, too.
+    let rest = &text[end..];
+    let zeros = rest.iter().skip(1).take_while(|b| **b == b'0').count();
+    let whole = count == 1
+        && rest.first() == Some(&b'.')
+        && (1..=2).contains(&zeros)
+        && !rest.get(1 + zeros).is_some_and(u8::is_ascii_alphanumeric);
+    let to = if whole { end + 1 + zeros } else { end };
+    let before = is_named(text, begin, count > 1) || stands_alone_before(text, begin);
+    let good = before && (whole || stands_alone_behind(text, end));
+    good.then_some((Find { begin, end: to, detector: Detector::Card }, count))
+}
+
+/// Whether nothing stands before the digits that they go on from.
+fn stands_alone_before(text: &[u8], begin: usize) -> bool {
+    let word = |at: Option<usize>| at.is_some_and(|at| text[at].is_ascii_alphanumeric());
+    let before = byte_before(text, begin);
+    let joint = matches!(before, Some(b'.' | b'-'));
+    !(word(begin.checked_sub(1)) || before == Some(b'_') || (joint && word(begin.checked_sub(2))))
+}
+
+/// Whether nothing goes on behind the digits.
+fn stands_alone_behind(text: &[u8], end: usize) -> bool {
+    let word = |at: usize| text.get(at).is_some_and(u8::is_ascii_alphanumeric);
+    let joint = matches!(text.get(end), Some(b'.' | b'-'));
+    !(word(end) || text.get(end) == Some(&b'_') || (joint && word(end + 1)))
+}
+
+/// Whether a word and a dash stand before the number: any word before one in the groups of a card, one
+/// that says so before one in a piece.
+fn is_named(text: &[u8], begin: usize, grouped: bool) -> bool {
+    if byte_before(text, begin) != Some(b'-') {
+        return false;
+    }
+    let head = &text[begin.saturating_sub(17)..begin - 1];
+    let len = head.iter().rev().take_while(|b| b.is_ascii_alphabetic()).count();
+    let (head, word) = head.split_at(head.len() - len);
+    let names: [&[u8]; 3] = [b"card", b"pan", b"cc"];
+    let said = if grouped { len >= 3 } else { names.iter().any(|n| word.eq_ignore_ascii_case(n)) };
+    said && !head.last().is_some_and(|b| b.is_ascii_digit() || *b == b'-')
+}
+
+/// Where a track of a magnetic stripe ends: `%B4111…^NAME^…?`, `;4111…=…?`.
+fn track(text: &[u8], begin: usize, end: usize) -> Option<usize> {
+    let rest = &text[end..text.len().min(end + 100)];
+    let first = rest.first() == Some(&b'^') && text[..begin].ends_with(b"%B");
+    let second = byte_before(text, begin) == Some(b';')
+        && rest.first() == Some(&b'=')
+        && rest.get(1..5).is_some_and(|date| date.iter().all(u8::is_ascii_digit));
+    let over = |b: &u8| {
+        if first { matches!(b, b'?' | b'"' | b'\n') } else { !b.is_ascii_digit() && *b != b'=' }
+    };
+    (first || second).then(|| end + rest.iter().position(over).unwrap_or(rest.len()))
 }
 
 /// Whether a network issues cards of these first digits with this length.

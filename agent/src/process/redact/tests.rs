@@ -87,6 +87,63 @@ fn secrets_are_found() {
 }
 
 #[test]
+fn secrets_in_other_shapes_are_found() {
+    let x = "Ab1".repeat(10);
+    check(&[
+        (s("<password>hunter</password>"), "<password>[password]</password>"),
+        (
+            s("<wsse:Password Type=\"#Text\">hunter</wsse:Password>"),
+            "<wsse:Password Type=\"#Text\">[password]</wsse:Password>",
+        ),
+        (s("mysql --password hunter shop"), "mysql --password [password] shop"),
+        (s("mysql --password 'a b' shop"), "mysql --password '[password]' shop"),
+        (s("curl -s -u bob:hunter https://x"), "curl -s -u bob:[password] https://x"),
+        (s("DB_PASS=hunter2 x"), "DB_PASS=[password] x"),
+        (s("{\"dbPass\":\"hunter\"}"), "{\"dbPass\":\"[password]\"}"),
+        (
+            s("private_key=abcd encryption_key=ef12"),
+            "private_key=[password] encryption_key=[password]",
+        ),
+        (s("Cookie: a=b; session=c, d"), "Cookie: [bearer]"),
+        (format!("GET /b?sv=1&sig={x}%3D&se=2"), "GET /b?sv=1&sig=[key]&se=2"),
+        (format!("openai {}{x}", "sk-"), "openai [key]"),
+        (s("{\"password\":[\"x1\", \"y,]\"],\"n\":1}"), "{\"password\":[\"[password]\"],\"n\":1}"),
+        (s("{'password': b'hunter'}"), "{'password': b'[password]'}"),
+        (s("cfg {Password:hunterdeer Host:db}"), "cfg {Password:[password] Host:db}"),
+        (s("cfg {Host:db Password:hunterdeer}"), "cfg {Host:db Password:[password]}"),
+        (s("secret_id=7f3a-11 role_id=x"), "secret_id=[password] role_id=x"),
+        (s("password=$ecret99 x"), "password=[password] x"),
+        (s("password=[x9!a x"), "password=[password] x"),
+        (s("password=P4ss,rest x"), "password=[password] x"),
+        (s("password=abc)rest, user=bob"), "password=[password], user=bob"),
+        (s("(password=abc1,user=bob)"), "(password=[password],user=bob)"),
+        (s("postgres://u:p@ss@h/x a@example.org"), "postgres://u:[url-password]@h/x [email]"),
+    ]);
+}
+
+#[test]
+fn people_in_other_shapes_are_found() {
+    check(&[
+        (s("%B4111111111111111^DOE/J^2512101?"), "%B[card]?"),
+        (s(";4111111111111111=25121011000?"), ";[card]?"),
+        (s("card-4111-1111-1111-1111"), "card-[card]"),
+        (s("card-4111111111111111 x"), "card-[card] x"),
+        (s("pan 4111111111111111.0, x"), "pan [card], x"),
+        (s("GET /?user=bob%40example.com&x"), "GET /?user=[email]&x"),
+        (
+            s("PID|1||12345678^^^MRN||DOE^JOHN||19700101|M|||||||||||123456789"),
+            "PID|1||[mrn]||DOE^JOHN||[birth-date]|M|||||||||||[ssn]",
+        ),
+        (
+            s("{\"identifier\":[{\"system\":\"urn:mrn\",\"value\":\"12-A\"}],\"v\":1}"),
+            "{\"identifier\":[{\"system\":\"urn:mrn\",\"value\":\"[mrn]\"}],\"v\":1}",
+        ),
+    ]);
+    let text = "PID|1||12345678||DOE||19700101";
+    assert_eq!(apply(&redactor("birth-date"), text), "PID|1||12345678||DOE||[birth-date]");
+}
+
+#[test]
 fn people_are_found() {
     check(&[
         (s("card 4111 1111 1111 1111 ok"), "card [card] ok"),
@@ -155,6 +212,22 @@ fn what_only_looks_like_it_stays() {
         "phone is busy",
         "+0100 +12 -3 (200) 12 ms",
         "http://user@example/x",
+        "--- PASS: TestShop (0.00s)",
+        "pass=12 fail=3 bypass=yes compass=north passed=x",
+        "pass: ok, passes: 3",
+        "use --password to set it, --password-file x",
+        "docker run -u 1000:1000 x",
+        "<secretName>my-tls</secretName> <password/> <password></password>",
+        "scope secret:read granted",
+        "auth::token::validate failed",
+        "secrets: {} tokens=[1,2] password=<none> token=<hidden>",
+        "task-Ab1Ab1Ab1Ab1Ab1Ab1Ab1 sk-learn-is-a-long-name-of-one",
+        "Set cookie: none, cookies=3",
+        "&sigma=0.5&sig=1",
+        "{\"identifier\":[\"a\"],\"value\":\"x\"}",
+        "RAPID|1||12345678",
+        "a-4111-1111-1111-1112 x",
+        "password=$DB_PASS token=$(cat /x) secret={{ .x }}",
     ];
     check(&lines.map(|line| (s(line), line)));
 }

@@ -6,7 +6,7 @@
 use aho_corasick::packed;
 
 use super::keys::{self, Form};
-use super::{Detector, Find};
+use super::{Detector, Find, shapes};
 
 /// What is done where a word was found.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,16 @@ enum Kind {
     Bearer,
     /// A part of a name whose value is secret.
     Named(Value),
+    /// `sk-` and letters of all kinds.
+    Mixed,
+    /// The signature of a URL.
+    Signature,
+    /// Before `-u name:password`.
+    Curl,
+    /// The start of a segment of HL7 about a patient.
+    Hl7,
+    /// A list of a resource's identifiers in FHIR.
+    Fhir,
 }
 
 /// Which values of a name are taken out.
@@ -36,6 +46,10 @@ enum Value {
     Password,
     /// Any that is not prose and not a plain number.
     Token,
+    /// As a token, of a name that ends here, behind an `=` or in quotes.
+    Pass,
+    /// All pairs of a header.
+    Cookie,
     /// Everything up to the end of the header.
     Header,
     /// Three or four digits.
@@ -154,6 +168,8 @@ fn all() -> Vec<(&'static str, Word)> {
         form(16),
         &["sk_live_", "sk_test_", "rk_live_", "whsec_", "hooks.slack.com/services/"],
     );
+    add(Detector::Key, Kind::Mixed, &["sk-"]);
+    add(Detector::Key, Kind::Signature, &["?sig=", "&sig=", ";sig=", "u0026sig="]);
     add(Detector::Jwt, Kind::Jwt, &["eyJ"]);
     add(Detector::Bearer, Kind::Bearer, &["Bearer ", "bearer ", "BEARER "]);
     let header = Kind::Named(Value::Header);
@@ -166,6 +182,9 @@ fn all() -> Vec<(&'static str, Word)> {
     );
     add(Detector::Password, password, &["pwd", "Pwd", "PWD", "secret", "Secret", "SECRET"]);
     add(Detector::Password, password, &["ccountKey"]);
+    add(Detector::Password, Kind::Named(Value::Pass), &["pass", "Pass", "PASS"]);
+    add(Detector::Password, Kind::Curl, &["curl "]);
+    add(Detector::Bearer, Kind::Named(Value::Cookie), &["ookie", "OOKIE"]);
     let token = Kind::Named(Value::Token);
     add(Detector::Password, token, &["token", "Token", "TOKEN", "redential", "REDENTIAL"]);
     add(
@@ -174,6 +193,20 @@ fn all() -> Vec<(&'static str, Word)> {
         &[
             "apikey", "apiKey", "ApiKey", "APIKEY", "api_key", "API_KEY", "api-key", "Api-Key",
             "API-Key",
+        ],
+    );
+    add(
+        Detector::Password,
+        token,
+        &[
+            "rivate_key",
+            "rivateKey",
+            "RIVATE_KEY",
+            "rivate-key",
+            "ncryption_key",
+            "ncryptionKey",
+            "NCRYPTION_KEY",
+            "ncryption-key",
         ],
     );
     add(Detector::Password, token, &["access_key", "accessKey", "AccessKey", "ACCESS_KEY"]);
@@ -194,6 +227,11 @@ fn all() -> Vec<(&'static str, Word)> {
         number,
         &["patient", "Patient", "PATIENT", "ember_id", "emberId", "ember ID", "eneficiary"],
     );
+    // The first of them that is on finds what all are looking for.
+    for detector in [Detector::Mrn, Detector::BirthDate, Detector::Ssn, Detector::Phone] {
+        add(detector, Kind::Hl7, &["PID|"]);
+    }
+    add(Detector::Mrn, Kind::Fhir, &["identifier\"", "identifier\\\""]);
     add(Detector::BirthDate, Kind::Named(Value::Date), &["dob", "DOB", "birth", "Birth", "BIRTH"]);
     add(
         Detector::Phone,
@@ -225,11 +263,18 @@ pub(super) fn look(
         Kind::Jwt => keys::jwt(text, begin),
         Kind::PrivateKey => keys::private_key(text, begin),
         Kind::Bearer => keys::bearer(text, begin, end),
+        Kind::Mixed => keys::mixed(text, begin, end),
+        Kind::Signature => keys::signature(text, end),
+        Kind::Curl => shapes::curl(text, end),
+        Kind::Hl7 => return shapes::hl7(text, begin, end, finds),
+        Kind::Fhir => return shapes::fhir(text, end, finds),
         Kind::Named(value) => named(word.detector, value, text, begin, end),
     };
     // A token that is none is not looked at again from each of its middles.
     let passed = || if matches!(word.kind, Kind::Jwt) { keys::token_end(text, end) } else { end };
-    let done = found.map_or_else(passed, |find| find.end);
+    // Between `curl` and the password may stand others.
+    let found_end = |find: Find| if matches!(word.kind, Kind::Curl) { end } else { find.end };
+    let done = found.map_or_else(passed, found_end);
     finds.extend(found);
     done
 }
@@ -243,14 +288,30 @@ fn named(detector: Detector, kind: Value, text: &[u8], begin: usize, end: usize)
     if !spoken && is_about(&text[begin..name_end]) {
         return None;
     }
+    let exact = matches!(kind, Value::Pass | Value::Cookie);
+    if exact && (name_end != end || (kind == Value::Pass && !ends_name(text, begin))) {
+        return None;
+    }
+    let secret_name = matches!(kind, Value::Password | Value::Token);
+    if secret_name && let Some(find) = shapes::unmarked(detector, text, begin, name_end) {
+        return Some(find);
+    }
     let (start, quote, marked) = value_start(text, name_end, spoken)?;
+    let marked = marked || shapes::is_field_of_go(text, begin, start);
+    if kind == Value::Pass && !marked && quote.is_none() {
+        return None;
+    }
     let rest = &text[start..text.len().min(start + VALUE_MAX)];
     let len = match quote {
-        Some((quote, escaped)) => quoted(rest, quote, escaped),
+        Some((quote, escaped)) => shapes::list(rest, quote, escaped, opens_list(text, start)),
+        None if kind == Value::Cookie => {
+            rest.iter().take_while(|b| !matches!(b, b'\n' | b'\r' | b'"' | b'\'')).count()
+        }
         None if kind == Value::Header => rest
             .iter()
             .take_while(|b| !matches!(b, b'\n' | b'\r' | b',' | b';' | b'"' | b'\''))
             .count(),
+        None if secret_name || kind == Value::Pass => shapes::bare(rest),
         None => rest.iter().take_while(|b| !ends_value(**b)).count(),
     };
     let value = &rest[..len];
@@ -262,7 +323,9 @@ fn named(detector: Detector, kind: Value, text: &[u8], begin: usize, end: usize)
                 0
             }
         }
-        Value::Password | Value::Token => {
+        Value::Cookie if holds_pairs(value) => len,
+        Value::Cookie => 0,
+        Value::Password | Value::Token | Value::Pass => {
             secret(kind, value, quote.is_some(), marked, rest.len() == len)
         }
         Value::Digits => digits(value, 3..=4),
@@ -274,8 +337,32 @@ fn named(detector: Detector, kind: Value, text: &[u8], begin: usize, end: usize)
     (len > 0).then_some(Find { begin: start, end: start + len, detector })
 }
 
+/// Whether a name that ends in `pass` has it as a word of its own: `DB_PASS`, `dbPass`, not `bypass`.
+fn ends_name(text: &[u8], begin: usize) -> bool {
+    let before = begin.checked_sub(1).map(|at| text[at]);
+    let lower = before.is_some_and(|b| b.is_ascii_lowercase());
+    !before.is_some_and(|b| b.is_ascii_alphanumeric())
+        || (lower && text[begin..].starts_with(b"Pass"))
+}
+
+/// Whether it begins with a name and an `=`.
+fn holds_pairs(value: &[u8]) -> bool {
+    let name = value.iter().take_while(|b| !b.is_ascii_whitespace() && **b != b'=').count();
+    name > 0 && value.get(name) == Some(&b'=') && value.len() > name + 1
+}
+
+/// Whether the quote before a value opens a list.
+fn opens_list(text: &[u8], start: usize) -> bool {
+    let head = &text[..start - 1];
+    head.strip_suffix(b"\\").unwrap_or(head).ends_with(b"[")
+}
+
 fn is_about(name: &[u8]) -> bool {
     let name = name.to_ascii_lowercase();
+    // What Vault calls so is half of a login.
+    if name.ends_with(b"secret_id") {
+        return false;
+    }
     ABOUT.iter().any(|end| name.strip_suffix(end.as_bytes()).is_some_and(|rest| rest.len() >= 3))
 }
 
@@ -313,6 +400,11 @@ fn value_start(text: &[u8], name_end: usize, spoken: bool) -> Option<(usize, Quo
     };
     skip(&mut at, b"=:>");
     skip(&mut at, b" \t");
+    // The first of a list; bytes and raw texts of Python and Rust.
+    let opens = |at: usize| matches!(text.get(at), Some(b'"' | b'\'' | b'\\'));
+    if matches!(text.get(at), Some(b'[' | b'b' | b'r' | b'u')) && opens(at + 1) {
+        at += 1;
+    }
     let escaped = usize::from(text.get(at) == Some(&b'\\'));
     match text.get(at + escaped) {
         Some(quote @ (b'"' | b'\'' | b'`')) => {
@@ -323,13 +415,13 @@ fn value_start(text: &[u8], name_end: usize, spoken: bool) -> Option<(usize, Quo
     }
 }
 
-fn ends_value(byte: u8) -> bool {
+pub(super) fn ends_value(byte: u8) -> bool {
     byte.is_ascii_whitespace()
         || matches!(byte, b'"' | b'\'' | b',' | b';' | b'&' | b')' | b'}' | b']' | b'<')
 }
 
 /// The length of a quoted value: up to the next quote that is as escaped as the first.
-fn quoted(rest: &[u8], quote: u8, escaped: bool) -> usize {
+pub(super) fn quoted(rest: &[u8], quote: u8, escaped: bool) -> usize {
     let mut at = 0;
     while at < rest.len() {
         match rest[at] {
@@ -345,8 +437,10 @@ fn quoted(rest: &[u8], quote: u8, escaped: bool) -> usize {
 fn secret(kind: Value, value: &[u8], quoted: bool, marked: bool, last: bool) -> usize {
     let numeric = value.iter().all(|b| b.is_ascii_digit() || *b == b'.');
     let hidden = value.iter().all(|b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'-'))
-        || matches!(value.first(), Some(b'[' | b'<' | b'{' | b'$'));
-    if value.is_empty() || hidden || is_prose(value) || (kind == Value::Token && numeric) {
+        || shapes::is_reference(value)
+        || value.starts_with(b"-----BEGIN ");
+    let counts = kind != Value::Password && numeric;
+    if value.is_empty() || hidden || is_prose(value) || counts {
         return 0;
     }
     // Behind a colon a word of letters in the midst of a sentence is prose.
@@ -354,7 +448,7 @@ fn secret(kind: Value, value: &[u8], quoted: bool, marked: bool, last: bool) -> 
     if !quoted && !marked && letters && !last { 0 } else { value.len() }
 }
 
-fn is_prose(value: &[u8]) -> bool {
+pub(super) fn is_prose(value: &[u8]) -> bool {
     let word = value.trim_ascii();
     let word = word.strip_suffix(b".").or_else(|| word.strip_suffix(b"!")).unwrap_or(word);
     PROSE.iter().any(|prose| word.eq_ignore_ascii_case(prose.as_bytes()))

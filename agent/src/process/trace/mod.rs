@@ -161,12 +161,15 @@ static MENTIONS: LazyLock<packed::Searcher> = LazyLock::new(|| {
 /// The state after a line that may begin a trace.
 #[must_use]
 pub fn start(line: &[u8], level: Level, languages: Languages) -> Option<State> {
-    match *line.first()? {
-        // JSON holds its traces in one line.
-        b'{' => return None,
-        b' ' | b'\t' => return orphan(line, languages),
-        b'-' if text::begins_key(line) => return Some(State::Key),
-        _ => {}
+    // JSON holds its traces in one line.
+    if *line.first()? == b'{' {
+        return None;
+    }
+    if text::begins_key(line) {
+        return Some(State::Key);
+    }
+    if indented(line) {
+        return orphan(line, languages);
     }
     if languages == Languages::NONE {
         return None;
@@ -180,7 +183,7 @@ pub fn start(line: &[u8], level: Level, languages: Languages) -> Option<State> {
 /// Whether a line begins a private key: that is kept together wherever secrets are taken out.
 #[must_use]
 pub fn start_key(line: &[u8]) -> Option<State> {
-    (line.first() == Some(&b'-') && text::begins_key(line)).then_some(State::Key)
+    text::begins_key(line).then_some(State::Key)
 }
 
 /// Frames whose head is in an earlier record.

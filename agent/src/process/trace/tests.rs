@@ -119,6 +119,30 @@ fn languages_have_names() {
 }
 
 #[test]
+fn private_keys_behind_something_are_kept_together() {
+    let long = "MIIEpAIBAAKCAQEA".repeat(4);
+    let none = Languages::NONE;
+    for head in
+        ["2026 INFO key is -----BEGIN RSA PRIVATE KEY-----", "  -----BEGIN PRIVATE KEY-----"]
+    {
+        assert_eq!(start(head.as_bytes(), Level::Info, none), Some(State::Key), "{head}");
+        assert_eq!(start_key(head.as_bytes()), Some(State::Key), "{head}");
+    }
+    let closed = "-----BEGIN PRIVATE KEY-----\\nMII\\n-----END PRIVATE KEY-----";
+    assert_eq!(start_key(closed.as_bytes()), None);
+    let joins = Verdict::Joins(State::Key);
+    for (line, expected) in [
+        (format!("    {long}"), joins),
+        (format!("2026 INFO {long}"), joins),
+        (format!("\"{long}\","), joins),
+        ("somebody else's line".to_owned(), Verdict::Perhaps(State::Key)),
+        ("  -----END PRIVATE KEY----- ok".to_owned(), Verdict::Joins(State::Done)),
+    ] {
+        assert_eq!(next(State::Key, line.as_bytes(), Level::Info, none), expected, "{line}");
+    }
+}
+
+#[test]
 fn private_keys_are_kept_together() {
     let key =
         "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7\nabc+/=\n-----END RSA PRIVATE KEY-----";

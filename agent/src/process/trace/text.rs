@@ -1,5 +1,8 @@
 //! Small questions about one line that several languages ask.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use taffrail_model::Level;
 
 use super::{State, Verdict};
@@ -67,21 +70,39 @@ pub(super) fn is_console_log(line: &[u8]) -> bool {
         )
 }
 
-/// `-----BEGIN RSA PRIVATE KEY-----`, and its like.
+/// `-----BEGIN RSA PRIVATE KEY-----`, and its like, wherever it stands in a line: the key begins here and
+/// does not end here.
 pub(super) fn begins_key(line: &[u8]) -> bool {
-    line.len() < 80
-        && line.starts_with(b"-----BEGIN ")
-        && memchr::memmem::find(line, b"PRIVATE KEY").is_some()
+    static BEGIN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("-----BEGIN "));
+    let Some(at) = BEGIN.find(line) else { return false };
+    let head = &line[at..line.len().min(at + 80)];
+    memchr::memmem::find(head, b"PRIVATE KEY-----").is_some() && !ends_key(&line[at..])
 }
 
-/// What is inside of a private key: base64, headers, its end.
+fn ends_key(line: &[u8]) -> bool {
+    memchr::memmem::find(line, b"-----END ").is_some()
+}
+
+/// Shortest line of base64 that is surely of a key, behind whatever a logger has put before it.
+const BASE64_MIN: usize = 40;
+
+/// What is inside of a private key: base64, headers, its end. A line of somebody else may stand between.
 pub(super) fn key(line: &[u8]) -> Verdict {
-    if line.starts_with(b"-----END ") {
+    if ends_key(line) {
         return Verdict::Joins(State::Done);
     }
     let base64 =
         |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_');
-    let header = starts_with_any(line, &[b"Proc-Type:", b"DEK-Info:"]);
-    let inside = header || line.trim_ascii().iter().all(base64);
-    if inside { Verdict::Joins(State::Key) } else { Verdict::Ends }
+    let around =
+        |b: &u8| b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b',' | b'\\' | b'|');
+    let last = line.len() - line.iter().rev().take_while(|b| around(b)).count();
+    let first = line[..last].iter().take_while(|b| around(b)).count();
+    let inner = &line[first..last];
+    let header = starts_with_any(inner, &[b"Proc-Type:", b"DEK-Info:"]);
+    let tail = inner.iter().rev().take_while(|b| base64(b)).count();
+    if header || tail == inner.len() || tail >= BASE64_MIN {
+        Verdict::Joins(State::Key)
+    } else {
+        Verdict::Perhaps(State::Key)
+    }
 }
