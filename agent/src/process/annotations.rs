@@ -34,6 +34,9 @@ pub const KEYS: [&str; 9] = [
 ];
 /// Longest pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 1024;
+/// Largest compiled pattern of an annotation, in bytes: what a line costs grows with it, and who writes
+/// annotations need not be who pays for the node.
+const COMPILED_BYTES_MAX: usize = 128 << 10;
 
 /// An annotation that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -135,7 +138,7 @@ fn set(rules: &mut Rules, key: &str, value: &str) -> Result<(), String> {
             }
         }
         _ => {
-            let regex = pattern(value)?;
+            let regex = small_pattern(value)?;
             let rule = Rule { name: "redacted".into(), regex, action: Action::Mask };
             rules.redactor = rules.redactor.with(&[], &[rule]).into();
         }
@@ -181,7 +184,7 @@ fn multiline(value: &str) -> Result<Multiline, String> {
         _ => {}
     }
     if let Some(start) = value.strip_prefix("start:") {
-        return Ok(Multiline::Start(pattern(start)?));
+        return Ok(Multiline::Start(small_pattern(start)?));
     }
     let mut languages = Languages::NONE;
     for name in value.split(',').map(str::trim) {
@@ -217,16 +220,25 @@ pub fn detectors(value: &str) -> Result<Vec<(Detector, Action)>, String> {
     Ok(wanted)
 }
 
+/// A pattern of somebody who is not trusted with the node's time.
+fn small_pattern(text: &str) -> Result<Regex, String> {
+    compile(text, COMPILED_BYTES_MAX)
+}
+
 /// A regular expression within the limits.
 ///
 /// # Errors
 /// Why it cannot be used.
 pub fn pattern(text: &str) -> Result<Regex, String> {
+    compile(text, regex_bytes_max(text))
+}
+
+fn compile(text: &str, limit: usize) -> Result<Regex, String> {
     if text.is_empty() || text.len() > PATTERN_BYTES_MAX {
         return Err(format!("expected a regular expression of 1 to {PATTERN_BYTES_MAX} bytes"));
     }
-    let limit = regex_bytes_max(text);
-    let built = RegexBuilder::new(text).size_limit(limit).dfa_size_limit(limit).build();
+    let cache = regex_bytes_max(text);
+    let built = RegexBuilder::new(text).size_limit(limit).dfa_size_limit(cache).build();
     let regex = built.map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => "the regular expression is too large".to_owned(),
         other => {

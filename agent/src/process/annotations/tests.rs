@@ -112,3 +112,16 @@ fn names_that_nobody_reads_are_told() {
     );
     assert!(problems[1].message.contains("no container \"mian\"; expected one of main, side"));
 }
+
+#[test]
+fn patterns_of_tenants_are_small() {
+    let slow = "(?-u:(?:[a-z0-9]{1,90} ?){1,40}zz[0-9])";
+    assert!(pattern(slow).is_ok(), "the settings may");
+    let refused = small_pattern(slow).expect_err("too slow");
+    assert_eq!(refused, "the regular expression is too large");
+    for usual in
+        [r"customer=(\w+)", r"^\d{4}-\d{2}-\d{2} \d{2}:\d{2}", r"\bTCK-\d+\b", r"^\[\w+\] \S+"]
+    {
+        assert!(small_pattern(usual).is_ok(), "{usual}");
+    }
+}
