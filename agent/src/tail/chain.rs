@@ -300,6 +300,7 @@ impl Chain {
                     *bytes += range.len();
                     self.take(at, range, turn);
                 }
+                Ok(Read::Skipped(examined)) => *bytes += examined,
                 Ok(Read::End) => return self.at_end(at, turn),
                 Ok(Read::Replaced) => {
                     tracing::info!(path = %file.path.display(), "file begins anew");

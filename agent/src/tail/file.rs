@@ -31,6 +31,8 @@ pub use disk::{bytes_before, open};
 /// What one read gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read {
+    /// A hole was left out, after so many bytes were looked at for it.
+    Skipped(usize),
     /// New bytes, at this range of the buffer.
     Data(std::ops::Range<usize>),
     /// Nothing new.
@@ -259,7 +261,8 @@ impl TailFile {
                 if between_lines && let Some(data) = hole(file, &buffer[before..count], position) {
                     self.lines.skip(data - position);
                     self.tail = bytes_before(file, data)?;
-                    return self.read(buffer);
+                    // One hole a call: zeros and holes by turns must not become a deep stack.
+                    return Ok(Read::Skipped(count - before));
                 }
                 Ok(Read::Data(before..count))
             }

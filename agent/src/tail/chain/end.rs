@@ -78,6 +78,7 @@ impl Chain {
                 file.remember(bytes);
                 file.passed_at = Some(turn.now);
             }
+            Ok(Read::Skipped(_)) => file.passed_at = Some(turn.now),
             Ok(Read::End) | Err(_) => {
                 let silent = file
                     .passed_at

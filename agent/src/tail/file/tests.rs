@@ -30,6 +30,7 @@ fn step(file: &mut TailFile) -> Result<Vec<u8>, Read> {
             file.remember(&buffer[range.clone()]);
             Ok(buffer[range].to_vec())
         }
+        Read::Skipped(_) => step(file),
         other => Err(other),
     }
 }
@@ -91,6 +92,23 @@ fn a_hole_is_passed_over() {
         sparse.write_all_at(&[0; 5000], END + 4).unwrap();
         assert_eq!(step(&mut file), Ok(vec![0; 5000]));
     }
+}
+
+#[test]
+fn a_call_passes_over_one_hole() {
+    const PAGE: u64 = 4096;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.log");
+    let sparse = File::create(&path).unwrap();
+    for page in (1..16).step_by(2) {
+        sparse.write_all_at(&[0; 4096], page * PAGE).unwrap();
+    }
+    let mut file = tail(&path, 0);
+    let mut buffer = vec![0; 64 << 10];
+    assert!(matches!(file.read(&mut buffer), Ok(Read::Skipped(bytes)) if bytes > 0));
+    assert_eq!(file.position(), PAGE);
+    assert!(matches!(file.read(&mut buffer), Ok(Read::Skipped(_))));
+    assert_eq!(file.position(), 3 * PAGE);
 }
 
 #[test]
