@@ -13,7 +13,7 @@
 //!   two streams in one file); the ranges of one file follow each other within a batch.
 //! - A batch is committed as a whole. If one range does not continue its file's committed position,
 //!   nothing of the batch is stored and the answer is 409 with a [`CONFLICT_CONTENT_TYPE`] body:
-//!   `{"positions":[{"source":"…","committed":123,"check":456}]}` for each file of the batch.
+//!   `{"positions":[{"source":"…","committed":123,"check":456}]}` for each range in conflict.
 //!   Ranges that are wholly committed already are skipped, and the answer is 200.
 //! - Bytes of a file that are lost for good are part of a range too: a line with [`META_GAP_BYTES`]
 //!   stands for them. So a range never has a hole, and a loss is committed once, as a line is.

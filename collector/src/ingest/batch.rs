@@ -1,6 +1,6 @@
 //! A decoded log request, and which of its ranges continue what is committed. Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use taffrail_model::limits::{
     LABEL_NAME_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LINE_BYTES_MAX, METADATA_BYTES_MAX,
@@ -53,16 +53,15 @@ struct Progress {
 /// their file, given by `position`. Ranges that are committed already are left out.
 ///
 /// # Errors
-/// When a range of some file neither continues nor repeats what is committed: the committed positions
-/// of all files of the batch. A line may begin in one file and end in the next: an agent that went back
-/// in the one alone would put a part of the one line before a part of another.
+/// The committed positions of all files of which a range neither continues nor repeats what is
+/// committed.
 pub fn admit(
     parts: Vec<LogPart>,
-    mut position: impl FnMut(&str) -> Option<Position>,
+    position: impl FnMut(&str) -> Option<Position>,
 ) -> Result<Admitted, Vec<Position>> {
-    let (new, conflicts) = what_is_new(&parts, &mut position);
+    let (new, conflicts) = what_is_new(&parts, position);
     if !conflicts.is_empty() {
-        return Err(all_positions(&parts, position));
+        return Err(conflicts);
     }
     let new = parts.into_iter().zip(new).filter(|(_, new)| *new == Some(true));
     Ok(pick(new.map(|(part, _)| part)))
@@ -103,17 +102,6 @@ fn what_is_new(
         new.push(is_new);
     }
     (new, conflicts)
-}
-
-/// What is committed of each file of a batch, in the order of the batch.
-fn all_positions(
-    parts: &[LogPart],
-    mut position: impl FnMut(&str) -> Option<Position>,
-) -> Vec<Position> {
-    let mut seen = HashSet::new();
-    let ranges = parts.iter().filter_map(|part| part.range.as_ref());
-    let first = ranges.filter(|range| seen.insert(range.source.as_str()));
-    first.map(|range| Progress::new(range, position(&range.source)).before).collect()
 }
 
 fn pick(parts: impl Iterator<Item = LogPart>) -> Admitted {
@@ -276,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conflict_names_each_file_of_the_batch_once() {
+    fn a_conflict_names_each_file_once_with_its_committed_position() {
         let parts = vec![
             part("a", 10, 20, 1),
             part("b", 99, 100, 1),
@@ -284,9 +272,7 @@ mod tests {
             part("b", 100, 101, 1),
         ];
         let conflicts = admit(parts, at(10)).unwrap_err();
-        // A line may begin in `a` and end in `b`: whoever goes back in one must know of the other.
-        let at_ten = |source: &str| Position { source: source.into(), committed: 10, check: 7 };
-        assert_eq!(conflicts, ["a", "b"].map(at_ten));
+        assert_eq!(conflicts, [Position { source: "b".into(), committed: 10, check: 7 }]);
         let unknown = admit(vec![part("c", 5, 6, 1)], at(0)).unwrap_err();
         assert_eq!((unknown[0].committed, unknown[0].check), (0, 0));
     }
