@@ -33,6 +33,9 @@ struct Args {
     /// Rotates a file after so many lines.
     #[arg(long, default_value_t = 500)]
     rotate_after: u64,
+    /// Never rotate between the pieces of a line.
+    #[arg(long)]
+    whole_lines: bool,
     /// Rotated files that stay.
     #[arg(long, default_value_t = 50)]
     keep: usize,
@@ -54,7 +57,8 @@ fn main() -> anyhow::Result<()> {
     let mut containers = Vec::new();
     for pod in &args.pods {
         let seed = rng.next_u64();
-        containers.push(Container::create(&args.root, pod, seed, args.rotate_after, args.keep)?);
+        let container = Container::create(&args.root, pod, seed, args.rotate_after, args.keep)?;
+        containers.push(container.with_whole_lines(args.whole_lines));
     }
     anyhow::ensure!(!containers.is_empty(), "--pods names no pod");
     let mut out = std::io::stdout().lock();
