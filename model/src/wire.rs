@@ -11,10 +11,11 @@
 //!   the bit pattern of a `u64`. A `ResourceLogs` may hold no record at all: it moves the position.
 //!   Several `ResourceLogs` of a batch may name the same range (a container's stdout and stderr are
 //!   two streams in one file); the ranges of one file follow each other within a batch.
-//! - A batch is committed as a whole. If one range does not continue its file's committed position,
-//!   nothing of the batch is stored and the answer is 409 with a [`CONFLICT_CONTENT_TYPE`] body:
-//!   `{"positions":[{"source":"…","committed":123,"check":456}]}` for each range in conflict.
-//!   Ranges that are wholly committed already are skipped, and the answer is 200.
+//! - A batch is committed as a whole, when each of its ranges continues its file's committed position.
+//!   When all of them are committed already, nothing is stored and the answer is 200. When neither
+//!   holds, nothing is stored and the answer is 409 with a [`CONFLICT_CONTENT_TYPE`] body:
+//!   `{"positions":[{"source":"…","committed":123,"check":456}]}` for each file of the batch. (A line
+//!   may begin in one file and end in the next: what is new in the one only was put together wrong.)
 //! - Bytes of a file that are lost for good are part of a range too: a line with [`META_GAP_BYTES`]
 //!   stands for them. So a range never has a hole, and a loss is committed once, as a line is.
 //! - `GET /api/v1/agent/positions?prefix=P` answers the same shape for all sources whose identity

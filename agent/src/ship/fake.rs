@@ -229,7 +229,8 @@ fn commit(shared: &Shared, fence: u64, request: &ExportLogsServiceRequest) -> Re
     }
     let mut lines = Vec::new();
     let mut ends: HashMap<String, (u64, u64, u64)> = HashMap::new();
-    let mut conflicts = Vec::new();
+    let mut told: HashMap<String, serde_json::Value> = HashMap::new();
+    let (mut is_known, mut conflict) = (false, false);
     for resource in &request.resource_logs {
         let attributes = &resource.resource.as_ref().unwrap().attributes;
         let source = text(attributes, wire::SOURCE).unwrap();
@@ -240,11 +241,13 @@ fn commit(shared: &Shared, fence: u64, request: &ExportLogsServiceRequest) -> Re
         let origin = int(attributes, wire::ORIGIN).unwrap_or(0);
         let known = kept.positions.get(&source).copied();
         let committed = known.map_or(origin, |k| k.0);
+        told.insert(source.clone(), position(&source, committed, known.map_or(0, |k| k.1)));
         if end <= committed && known.is_some() {
+            is_known |= begin < committed;
             continue;
         }
         if begin != committed {
-            conflicts.push(position(&source, committed, known.map_or(0, |k| k.1)));
+            conflict = true;
             continue;
         }
         let same = ends.insert(source.clone(), (begin, end, check));
@@ -269,9 +272,9 @@ fn commit(shared: &Shared, fence: u64, request: &ExportLogsServiceRequest) -> Re
             }
         }
     }
-    if !conflicts.is_empty() {
+    if conflict || (is_known && !ends.is_empty()) {
         kept.conflicts += 1;
-        let body = serde_json::json!({ "positions": conflicts });
+        let body = serde_json::json!({ "positions": told.values().collect::<Vec<_>>() });
         return (StatusCode::CONFLICT, axum::Json(body)).into_response();
     }
     if lines.len() > *shared.lines_max.lock().unwrap() {

@@ -92,6 +92,9 @@ pub struct Spool {
     ledger: Vec<Entry>,
     /// The number of the last frame that is dealt with.
     delivered: u64,
+    /// Whether frames were removed and the ledger that knows of them is not on the disk: before the
+    /// next batch it must be.
+    owes_ledger: bool,
     problem: Option<&'static str>,
 }
 
@@ -115,6 +118,7 @@ impl Spool {
             ends: HashMap::new(),
             ledger: Vec::new(),
             delivered: 0,
+            owes_ledger: false,
             problem: None,
         }
     }
@@ -172,6 +176,9 @@ impl Spool {
     /// # Errors
     /// When it is not kept.
     pub fn append(&mut self, batch: &Batch, last: bool) -> Result<u64, Error> {
+        if self.owes_ledger {
+            self.keep_ledger(self.ledger.clone())?;
+        }
         let written = clock::unix_nanos();
         let payload = frame::encode_batch(batch, written);
         let kept = self.write(&payload, last);
@@ -194,6 +201,7 @@ impl Spool {
         let payload = frame::encode_ledger(self.delivered, &entries);
         let kept = self.write(&payload, true).map(|_| ());
         self.note(&kept);
+        self.owes_ledger &= kept.is_err();
         self.ledger = entries;
         self.tell();
         kept
@@ -221,12 +229,9 @@ impl Spool {
             self.pending.pop_front();
         }
         if self.pending.is_empty() {
-            self.ends.clear();
             self.empty();
-        } else if let Some(open) = &self.open
-            && let Err(error) = open.journal.truncate_before(seq + 1)
-        {
-            tracing::warn!(%error, "cannot remove delivered batches from the spool");
+        } else {
+            self.remove_before(seq + 1);
         }
         self.tell();
     }
@@ -237,17 +242,55 @@ impl Spool {
         self.view.update(|overview| overview.away = away);
     }
 
-    /// Makes the files small again, and notes that nothing waits in them.
+    /// Removes delivered frames from the disk, after a ledger that knows how far they go: else the next
+    /// agent would be told an old place in one file, and in the next file of the same container that of
+    /// a frame that is still here.
+    fn remove_before(&mut self, seq: u64) {
+        let Some(open) = &self.open else { return };
+        if !open.journal.is_disposable_before(seq) || self.keep_ledger(self.ledger_now()).is_err() {
+            return;
+        }
+        self.truncate_before(seq);
+    }
+
+    /// Makes the files small again. Between the removal and the ledger nothing is known of any file,
+    /// which is right too: all would be read again, and recognised.
     fn empty(&mut self) {
+        let Some(open) = &self.open else { return };
+        let next = open.journal.last_seq() + 1;
+        let entries = self.ledger_now();
+        self.ends.clear();
+        self.truncate_before(next);
+        self.owes_ledger = self.keep_ledger(entries.clone()).is_err();
+        self.ledger = entries;
+    }
+
+    fn truncate_before(&mut self, seq: u64) {
         let Some(open) = &mut self.open else { return };
         open.reader = None;
-        let next = open.journal.last_seq() + 1;
-        if let Err(error) = open.journal.truncate_before(next) {
+        if let Err(error) = open.journal.truncate_before(seq) {
             tracing::warn!(%error, "cannot remove delivered batches from the spool");
         }
-        let entries = std::mem::take(&mut self.ledger);
-        // Without it the frames would be sent again after a restart, and recognised.
-        let _noted = self.keep_ledger(entries).is_ok();
+    }
+
+    /// The last ledger, and behind it the ends of the frames.
+    fn ledger_now(&self) -> Vec<Entry> {
+        let mut entries = self.ledger.clone();
+        let mut ends = self.ends.clone();
+        for entry in &mut entries {
+            if let Some((safe, check)) = ends.remove(&*entry.source)
+                && entry.safe < safe
+            {
+                (entry.safe, entry.check) = (safe, check);
+            }
+        }
+        entries.extend(ends.into_iter().map(|(source, (safe, check))| Entry {
+            source: source.to_string(),
+            safe,
+            check,
+            unread: None,
+        }));
+        entries
     }
 
     fn read(&mut self, seq: u64) -> Result<Batch, String> {

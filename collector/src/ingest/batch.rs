@@ -1,6 +1,6 @@
 //! A decoded log request, and which of its ranges continue what is committed. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use taffrail_model::limits::{
     LABEL_NAME_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LINE_BYTES_MAX, METADATA_BYTES_MAX,
@@ -37,71 +37,88 @@ impl Admitted {
     }
 }
 
-/// How far one file is while a batch is looked at.
-struct Progress {
-    /// Before the batch; for the answer when it does not fit.
-    before: Position,
-    at: u64,
-    known: bool,
-    /// The range looked at last and whether it is new: several parts may share one.
-    last: Option<(u64, u64, bool)>,
-    /// Whether it is among the conflicts.
-    told: bool,
+/// What a range is to the committed position of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    /// It continues it.
+    New,
+    /// It is committed already.
+    Known,
+    /// It is empty and at the position: as well the one as the other.
+    Still,
+    /// Neither.
+    Conflict,
 }
 
-/// Takes from a batch what is new: parts without a range, and ranges that continue the position of
-/// their file, given by `position`. Ranges that are committed already are left out.
+/// How far one file is while a batch is looked at.
+struct Progress {
+    at: u64,
+    known: bool,
+    /// The range looked at last and what it is: several parts may share one.
+    last: Option<(u64, u64, Fit)>,
+}
+
+/// Takes a batch as a whole, if its ranges continue the positions of their files, given by `position`;
+/// nothing of it but what has no range, if all of them are committed already.
+///
+/// A line may begin in one file and end in the next. So a batch that is new in the one and not in the
+/// other is refused: its sender has put a part of the one line before a part of another.
 ///
 /// # Errors
-/// The committed positions of all files of which a range neither continues nor repeats what is
-/// committed.
+/// The committed positions of all files of a batch that is neither: where its sender is to go on.
 pub fn admit(
     parts: Vec<LogPart>,
-    position: impl FnMut(&str) -> Option<Position>,
+    mut position: impl FnMut(&str) -> Option<Position>,
 ) -> Result<Admitted, Vec<Position>> {
-    let (new, conflicts) = what_is_new(&parts, position);
-    if !conflicts.is_empty() {
-        return Err(conflicts);
+    let fits = fits(&parts, &mut position);
+    let has = |fit| fits.contains(&Some(fit));
+    if has(Fit::Conflict) || (has(Fit::New) && has(Fit::Known)) {
+        return Err(positions_of(&parts, position));
     }
-    let new = parts.into_iter().zip(new).filter(|(_, new)| *new == Some(true));
+    let new = parts.into_iter().zip(fits).filter(|(_, fit)| *fit != Some(Fit::Known));
     Ok(pick(new.map(|(part, _)| part)))
 }
 
 /// As [`admit`] for a batch that was admitted before and is read again from the write-ahead log,
 /// whose earlier frames may have been lost to a damaged disk: what does not fit is kept too, what is
-/// committed is not. The second value says of how many files something did not fit.
+/// committed is not. The second value says of how many ranges something did not fit.
 pub fn admit_again(
     parts: Vec<LogPart>,
     position: impl FnMut(&str) -> Option<Position>,
 ) -> (Admitted, usize) {
-    let (new, conflicts) = what_is_new(&parts, position);
-    let kept = parts.into_iter().zip(new).filter(|(_, new)| new.unwrap_or(true));
-    (pick(kept.map(|(part, _)| part)), conflicts.len())
+    let fits = fits(&parts, position);
+    let misfits = fits.iter().filter(|fit| **fit == Some(Fit::Conflict)).count();
+    let kept = parts.into_iter().zip(fits).filter(|(_, fit)| *fit != Some(Fit::Known));
+    (pick(kept.map(|(part, _)| part)), misfits)
 }
 
-/// Of each part whether it is new, `None` where it conflicts; and the positions it conflicts with.
-fn what_is_new(
+/// What each part is; `None` for one without a range.
+fn fits(parts: &[LogPart], mut position: impl FnMut(&str) -> Option<Position>) -> Vec<Option<Fit>> {
+    let mut files: HashMap<&str, Progress> = HashMap::new();
+    let mut fits = Vec::with_capacity(parts.len());
+    for part in parts {
+        fits.push(part.range.as_ref().map(|range| {
+            let file = files.entry(&range.source);
+            file.or_insert_with(|| Progress::new(range, position(&range.source))).take(range)
+        }));
+    }
+    fits
+}
+
+/// What is committed of each file of a batch, in the order of the batch.
+fn positions_of(
     parts: &[LogPart],
     mut position: impl FnMut(&str) -> Option<Position>,
-) -> (Vec<Option<bool>>, Vec<Position>) {
-    let mut files: HashMap<&str, Progress> = HashMap::new();
-    let mut new = Vec::with_capacity(parts.len());
-    let mut conflicts: Vec<Position> = Vec::new();
-    for part in parts {
-        let Some(range) = &part.range else {
-            new.push(Some(true));
-            continue;
-        };
-        let file = files
-            .entry(&range.source)
-            .or_insert_with(|| Progress::new(range, position(&range.source)));
-        let is_new = file.take(range);
-        if is_new.is_none() && !std::mem::replace(&mut file.told, true) {
-            conflicts.push(file.before.clone());
-        }
-        new.push(is_new);
-    }
-    (new, conflicts)
+) -> Vec<Position> {
+    let mut seen = HashSet::new();
+    let ranges = parts.iter().filter_map(|part| part.range.as_ref());
+    let first = ranges.filter(|range| seen.insert(&range.source));
+    first.map(|range| position(&range.source).unwrap_or_else(|| unknown(range))).collect()
+}
+
+/// The position of a file of which nothing is known.
+fn unknown(range: &SourceRange) -> Position {
+    Position { source: range.source.clone(), committed: range.origin, check: 0 }
 }
 
 fn pick(parts: impl Iterator<Item = LogPart>) -> Admitted {
@@ -118,31 +135,29 @@ fn pick(parts: impl Iterator<Item = LogPart>) -> Admitted {
 impl Progress {
     fn new(range: &SourceRange, committed: Option<Position>) -> Self {
         let known = committed.is_some();
-        let before = committed.unwrap_or_else(|| Position {
-            source: range.source.clone(),
-            committed: range.origin,
-            check: 0,
-        });
-        Self { at: before.committed, before, known, last: None, told: false }
+        let at = committed.map_or(range.origin, |position| position.committed);
+        Self { at, known, last: None }
     }
 
-    /// Whether a range is new (`true`) or committed already; `None` when it is neither.
-    fn take(&mut self, range: &SourceRange) -> Option<bool> {
-        if let Some((begin, end, new)) = self.last
-            && (begin, end) == (range.begin, range.end)
+    fn take(&mut self, range: &SourceRange) -> Fit {
+        let SourceRange { begin, end, .. } = *range;
+        if let Some((last_begin, last_end, fit)) = self.last
+            && (last_begin, last_end) == (begin, end)
         {
-            return Some(new);
+            return fit;
         }
-        let new = range.begin == self.at && (range.end > self.at || !self.known);
-        if !new && (!self.known || range.end > self.at) {
-            return None;
-        }
-        if new {
-            self.at = range.end;
+        let fit = match self.known {
+            true if (begin, end) == (self.at, self.at) => Fit::Still,
+            true if end <= self.at => Fit::Known,
+            _ if begin == self.at => Fit::New,
+            _ => return Fit::Conflict,
+        };
+        if fit == Fit::New {
+            self.at = end;
             self.known = true;
         }
-        self.last = Some((range.begin, range.end, new));
-        Some(new)
+        self.last = Some((begin, end, fit));
+        fit
     }
 }
 
@@ -227,13 +242,16 @@ mod tests {
     fn ranges_continue_repeat_or_conflict() {
         /// Position, ranges, lines admitted or `None` for a conflict.
         type Case<'a> = (u64, &'a [(u64, u64)], Option<usize>);
-        let cases: [Case; 12] = [
+        let cases: [Case; 15] = [
             (0, &[(0, 10)], Some(1)),
             (0, &[(0, 0)], Some(1)),
             (0, &[(5, 10)], None),
             (10, &[(10, 20)], Some(1)),
             (10, &[(0, 10)], Some(0)),
-            (10, &[(0, 5), (5, 10), (10, 15)], Some(1)),
+            (10, &[(0, 5), (5, 10)], Some(0)),
+            (10, &[(0, 5), (5, 10), (10, 15)], None),
+            (10, &[(10, 10), (10, 20)], Some(2)),
+            (10, &[(0, 10), (10, 10)], Some(1)),
             (10, &[(10, 20), (20, 30)], Some(2)),
             (10, &[(10, 20), (10, 20)], Some(2)),
             (20, &[(10, 20), (10, 20)], Some(0)),
@@ -264,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conflict_names_each_file_once_with_its_committed_position() {
+    fn a_conflict_names_each_file_of_the_batch_once() {
         let parts = vec![
             part("a", 10, 20, 1),
             part("b", 99, 100, 1),
@@ -272,9 +290,29 @@ mod tests {
             part("b", 100, 101, 1),
         ];
         let conflicts = admit(parts, at(10)).unwrap_err();
-        assert_eq!(conflicts, [Position { source: "b".into(), committed: 10, check: 7 }]);
+        let at_ten = |source: &str| Position { source: source.into(), committed: 10, check: 7 };
+        assert_eq!(conflicts, ["a", "b"].map(at_ten));
         let unknown = admit(vec![part("c", 5, 6, 1)], at(0)).unwrap_err();
         assert_eq!((unknown[0].committed, unknown[0].check), (0, 0));
+    }
+
+    #[test]
+    fn a_batch_is_new_in_all_its_files_or_in_none() {
+        let of = |source: &str| (source == "a").then_some(20).or((source == "b").then_some(10));
+        let position = |source: &str| {
+            of(source).map(|committed| Position { source: source.into(), committed, check: 7 })
+        };
+        // The line that begins in `a` and ends in `b` is in the store; this one only looks like it.
+        let mixed = vec![part("a", 10, 20, 0), part("b", 10, 30, 1)];
+        let told = admit(mixed, position).unwrap_err();
+        assert_eq!(told.iter().map(|p| p.committed).collect::<Vec<_>>(), [20, 10]);
+        let new = vec![part("a", 20, 30, 0), part("b", 10, 30, 1), part("c", 0, 5, 1)];
+        assert_eq!(admit(new, position).unwrap().ranges.len(), 3);
+        let known = vec![part("a", 10, 20, 1), part("b", 0, 10, 1)];
+        assert!(admit(known, position).unwrap().is_empty());
+        // A position that does not move says nothing.
+        let still = vec![part("a", 20, 20, 0), part("b", 10, 30, 1)];
+        assert_eq!(admit(still, position).unwrap().ranges.len(), 2);
     }
 
     #[test]

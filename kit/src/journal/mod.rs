@@ -259,6 +259,12 @@ impl Journal {
         self.writer.truncate_before(seq)
     }
 
+    /// Whether [`Journal::truncate_before`] would remove a segment that is complete.
+    #[must_use]
+    pub fn is_disposable_before(&self, seq: u64) -> bool {
+        self.writer.lock().segments.get(1).is_some_and(|next| next.first_seq <= seq)
+    }
+
     /// Why the journal takes nothing more, if so. Never waits, also not for a disk that hangs: health
     /// checks ask.
     #[must_use]

@@ -30,8 +30,7 @@ impl Writer {
             .args(["--root".as_ref(), stack.path("pods").as_os_str()])
             .args(["--pods", &PODS.join(",")])
             .args(["--seed", &seed.to_string(), "--rate", &RATE.to_string()])
-            // Lines in two files are a known defect (README): they may come twice here.
-            .args(["--rotate-after", "400", "--whole-lines"])
+            .args(["--rotate-after", "400"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
