@@ -27,7 +27,6 @@ pub struct Container {
     lines_in_file: u64,
     rotations: u64,
     rotate_after: u64,
-    whole_lines: bool,
     keep: usize,
 }
 
@@ -59,16 +58,8 @@ impl Container {
             lines_in_file: 0,
             rotations: 0,
             rotate_after,
-            whole_lines: false,
             keep,
         })
-    }
-
-    /// Never rotates between the pieces of a line.
-    #[must_use]
-    pub fn with_whole_lines(mut self, whole_lines: bool) -> Self {
-        self.whole_lines = whole_lines;
-        self
     }
 
     /// How many lines each stream has so far, with the stream's token prefix.
@@ -95,7 +86,7 @@ impl Container {
             let (piece, tail) = rest.split_at(PIECE_BYTES);
             self.write_piece(stream, 'P', piece)?;
             rest = tail;
-            if self.rng.below(4) == 0 && !self.whole_lines {
+            if self.rng.below(4) == 0 {
                 self.rotate()?;
             }
         }

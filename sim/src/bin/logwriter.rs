@@ -33,9 +33,6 @@ struct Args {
     /// Rotates a file after so many lines.
     #[arg(long, default_value_t = 500)]
     rotate_after: u64,
-    /// Never rotate between the pieces of a line.
-    #[arg(long)]
-    whole_lines: bool,
     /// Rotated files that stay.
     #[arg(long, default_value_t = 50)]
     keep: usize,
@@ -58,7 +55,7 @@ fn main() -> anyhow::Result<()> {
     for pod in &args.pods {
         let seed = rng.next_u64();
         let container = Container::create(&args.root, pod, seed, args.rotate_after, args.keep)?;
-        containers.push(container.with_whole_lines(args.whole_lines));
+        containers.push(container);
     }
     anyhow::ensure!(!containers.is_empty(), "--pods names no pod");
     let mut out = std::io::stdout().lock();
