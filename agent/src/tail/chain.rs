@@ -324,10 +324,10 @@ impl Chain {
         let gone = self.gone || !file.listed || file.lent;
         match reach {
             Reach::Everything => true,
-            Reach::Gone => gone || self.is_open(),
+            Reach::Gone => gone || self.has_open_line(),
             Reach::Vanishing => {
                 let rotated = file.place.rotated.is_some() || at + 1 < self.files.len();
-                gone || rotated || self.is_open()
+                gone || rotated || self.has_open_line()
             }
         }
     }

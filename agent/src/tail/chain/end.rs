@@ -59,7 +59,7 @@ impl Chain {
 
     /// Looks once more at a file that was left, and closes it when it is done with.
     pub(super) fn linger(&mut self, at: usize, turn: &mut Turn<'_>) {
-        if self.is_open() {
+        if self.has_open_line() {
             // What is late must not overtake the open line that may have begun in this file.
             return;
         }
@@ -125,7 +125,7 @@ impl Chain {
     }
 
     /// Whether a line, or a record of several lines, waits for more.
-    pub(super) fn is_open(&self) -> bool {
-        self.joiner.is_open() || self.processor.is_open()
+    pub(super) fn has_open_line(&self) -> bool {
+        self.joiner.is_open() || self.processor.has_open_record()
     }
 }
