@@ -147,7 +147,7 @@ fn a_disk_that_gives_nothing_now_is_waited_for_but_not_for_ever() {
     assert_eq!((later, spool.is_empty()), (300, true), "a sector that is gone for good");
 }
 
-fn segment_of(dir: &Path) -> std::path::PathBuf {
+fn segment_of(dir: &Path) -> PathBuf {
     let mut names = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
     names.find(|p| p.extension().is_some_and(|e| e == "seg")).unwrap()
 }
