@@ -112,6 +112,15 @@ async fn inner(State(front): State<Arc<Front>>, request: Request) -> Response {
     response.map(|body| Body::from_stream(body.into_data_stream().take_until(stopped)))
 }
 
+/// Nothing is here, in the words that Loki's clients know.
+pub async fn not_found() -> Response {
+    let headers = [
+        (CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (http::header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (StatusCode::NOT_FOUND, headers, "404 page not found\n").into_response()
+}
+
 fn unavailable(text: String) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "2")], text).into_response()
 }

@@ -5,4 +5,5 @@
 mod agent;
 mod doors;
 mod harness;
+mod recorded;
 mod restart;

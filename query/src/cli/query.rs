@@ -2,6 +2,8 @@
 
 use taffrail_model::Nanos;
 
+use crate::logql::{LogqlOptions, parse};
+
 use super::Error;
 use super::follow::follow;
 use super::history::History;
@@ -53,7 +55,17 @@ pub(super) async fn run(
     let now = when::now();
     let at = arguments.span.to.as_ref().map_or(Ok(now), |text| when::time("--to", text, now))?;
     let parameters = [("query", arguments.query.clone()), ("time", at.to_string())];
-    table::show(&server.data("/loki/api/v1/query", &parameters).await?, screen)
+    let answer = server.data("/loki/api/v1/query", &parameters).await;
+    table::show(&answer.map_err(|error| pointed(error, &arguments.query))?, screen)
+}
+
+/// The error with the place in the query, when the server refused a text that is no LogQL: Loki's
+/// endpoints name the place and do not show it.
+fn pointed(error: Error, query: &str) -> Error {
+    match (error, parse(query, LogqlOptions::default())) {
+        (Error::Refused(_), Err(wrong)) => Error::Refused(wrong.render(query)),
+        (error, _) => error,
+    }
 }
 
 /// A log query begins with a selector or a filter, a metric query with a name, a number or a sign:
@@ -102,7 +114,8 @@ async fn range(arguments: &Arguments, server: &Server, screen: &mut Screen) -> R
     if let Some(text) = &arguments.step {
         parameters.push(("step", table::seconds(when::duration("--step", text)?)));
     }
-    table::show(&server.data("/loki/api/v1/query_range", &parameters).await?, screen)
+    let answer = server.data("/loki/api/v1/query_range", &parameters).await;
+    table::show(&answer.map_err(|error| pointed(error, &arguments.query))?, screen)
 }
 
 #[cfg(test)]
@@ -154,6 +167,15 @@ mod tests {
         let arguments = Line::try_parse_from([&["query"], words].concat()).unwrap().query;
         run(&arguments, &server, &mut written.screen(Format::Raw, false)).await?;
         Ok(written.text())
+    }
+
+    #[test]
+    fn a_refused_text_shows_its_place() {
+        let refused = || Error::Refused("no".into());
+        let shown = |query| pointed(refused(), query).to_string();
+        let text = shown("sum(foo)");
+        assert!(text.contains("line 1, col 5") && text.ends_with("sum(foo)\n    ^"), "{text}");
+        assert_eq!(shown("vector(1)"), "no");
     }
 
     #[tokio::test]

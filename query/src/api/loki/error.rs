@@ -25,8 +25,13 @@ impl ApiError {
         Self { status: StatusCode::TOO_MANY_REQUESTS, message: message.into() }
     }
 
-    /// A query text that is wrong, shown with its place.
-    pub(super) fn parse(error: &ParseError, query: &str) -> Self {
+    /// A query text that is wrong, in one line as Loki says it: panels show no more.
+    pub(super) fn parse(error: &ParseError) -> Self {
+        Self::bad_request(error.to_string())
+    }
+
+    /// A query text that is wrong, shown with its place, for a terminal.
+    pub(super) fn parse_shown(error: &ParseError, query: &str) -> Self {
         Self::bad_request(error.render(query))
     }
 

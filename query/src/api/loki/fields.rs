@@ -41,8 +41,7 @@ fn count(params: &Params, name: &str, default: usize, max: usize) -> Result<usiz
 
 async fn find(state: &ApiState, params: &Params) -> Result<BTreeMap<String, Field>, ApiError> {
     let query = params.query();
-    let expr =
-        parse(query, LogqlOptions::default()).map_err(|error| ApiError::parse(&error, query))?;
+    let expr = parse(query, LogqlOptions::default()).map_err(|error| ApiError::parse(&error))?;
     let Expr::Log(log) = expr else {
         return Err(ApiError::bad_request("only log selector is supported"));
     };

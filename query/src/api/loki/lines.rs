@@ -109,8 +109,8 @@ impl Outlet {
 /// The plan of a log query in which the selector may be left out.
 pub(super) fn log_plan(query: &str) -> Result<LogPlan, ApiError> {
     let options = LogqlOptions { allow_empty_selector: true };
-    match parse(query, options).map_err(|error| ApiError::parse(&error, query))? {
-        Expr::Log(log) => LogPlan::new(&log).map_err(|error| ApiError::parse(&error, query)),
+    match parse(query, options).map_err(|error| ApiError::parse_shown(&error, query))? {
+        Expr::Log(log) => LogPlan::new(&log).map_err(|error| ApiError::parse_shown(&error, query)),
         Expr::Metric(_) => Err(ApiError::bad_request(
             "this endpoint gives lines and the query gives numbers; ask /loki/api/v1/query_range",
         )),

@@ -23,11 +23,33 @@ use super::params::Params;
 /// The version of Loki whose API this is. Clients look at it to know what they may ask.
 const LOKI_VERSION: &str = "3.5.0";
 
+/// Labels whose value becomes `service_name` at the push door, first one first.
+const SERVICE_LABELS: [&str; 14] = [
+    "service",
+    "app",
+    "application",
+    "app_name",
+    "name",
+    "app_kubernetes_io_name",
+    "container",
+    "container_name",
+    "k8s_container_name",
+    "component",
+    "workload",
+    "job",
+    "k8s_job_name",
+    "pod",
+];
+
+/// Labels and metadata whose value is the level of a pushed line.
+const LEVEL_NAMES: [&str; 6] =
+    ["detected_level", "level", "LEVEL", "Level", "severity", "SEVERITY"];
+
 pub(super) fn selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    parse_selector(text).map_err(|error| ApiError::parse(&error, text))
+    parse_selector(text).map_err(|error| ApiError::parse(&error))
 }
 
 /// Selectors of one request, within limits on all of them together.
@@ -168,10 +190,13 @@ pub(super) async fn index_stats(
 /// `GET|POST /loki/api/v1/format_query`
 pub(super) async fn format_query(params: Params) -> Response {
     match parse(params.query(), LogqlOptions::default()) {
-        Ok(expr) => Json(json!({ "status": "success", "data": expr.to_string() })).into_response(),
+        Ok(expr) => {
+            let body = json!({ "status": "success", "data": expr.to_string() });
+            json_response(format!("{body}\n"))
+        }
         Err(error) => {
-            let body = Json(json!({ "status": "invalid-query", "error": error.to_string() }));
-            (StatusCode::BAD_REQUEST, body).into_response()
+            let body = json!({ "status": "invalid-query", "error": error.to_string() });
+            (StatusCode::BAD_REQUEST, json_response(format!("{body}\n"))).into_response()
         }
     }
 }
@@ -188,21 +213,45 @@ pub(super) async fn buildinfo() -> Json<Value> {
     }))
 }
 
-/// `GET /loki/api/v1/drilldown-limits`: what Grafana's Logs Drilldown may ask for.
+/// `GET /loki/api/v1/drilldown-limits`: what Grafana's Logs Drilldown may ask for. A limit that we do
+/// not have is 0, as in Loki.
 pub(super) async fn drilldown_limits(State(state): State<ApiState>) -> Json<Value> {
     let config = &state.config;
     Json(json!({
         "limits": {
             "discover_log_levels": true,
-            "discover_service_name": [],
+            "discover_service_name": SERVICE_LABELS,
+            "log_level_fields": LEVEL_NAMES,
             "max_entries_limit_per_query": config.lines_max,
+            "max_line_size_truncate": false,
+            "max_query_bytes_read": "0B",
+            "max_query_length": "0s",
+            "max_query_lookback": "0s",
+            "max_query_range": "0s",
             "max_query_series": config.log_series_max,
-            "query_timeout": format!("{}s", config.timeout.as_secs()),
-            "volume_enabled": true,
             "metric_aggregation_enabled": false,
-            "pattern_persistence_enabled": false
+            "pattern_persistence_enabled": false,
+            "query_timeout": format!("{}s", config.timeout.as_secs()),
+            "retention_period": "0s",
+            "volume_enabled": true,
+            "volume_max_series": super::volume::SERIES_MAX
         },
-        "pattern_ingester_enabled": false,
+        "pattern_ingester_enabled": true,
         "version": LOKI_VERSION
     }))
+}
+
+/// What a ruler without rules answers.
+fn ruler(data: &Value) -> Json<Value> {
+    Json(json!({ "status": "success", "data": data, "errorType": "", "error": "" }))
+}
+
+/// `GET /prometheus/api/v1/rules`: there are none.
+pub(super) async fn rules() -> Json<Value> {
+    ruler(&json!({ "groups": [] }))
+}
+
+/// `GET /prometheus/api/v1/alerts`: there are none.
+pub(super) async fn alerts() -> Json<Value> {
+    ruler(&json!({ "alerts": [] }))
 }

@@ -42,6 +42,8 @@ pub(super) fn router(state: ApiState) -> Router {
         .route("/loki/api/v1/format_query", get(meta::format_query).post(meta::format_query))
         .route("/loki/api/v1/status/buildinfo", get(meta::buildinfo))
         .route("/loki/api/v1/drilldown-limits", get(meta::drilldown_limits))
+        .route("/prometheus/api/v1/rules", get(meta::rules))
+        .route("/prometheus/api/v1/alerts", get(meta::alerts))
         .route("/loki/api/v1/detected_fields", get(fields::fields).post(fields::fields))
         .route(
             "/loki/api/v1/detected_field/{name}/values",

@@ -75,7 +75,7 @@ pub(super) async fn range(
 }
 
 fn read(query: &str) -> Result<Expr, ApiError> {
-    parse(query, LogqlOptions::default()).map_err(|error| ApiError::parse(&error, query))
+    parse(query, LogqlOptions::default()).map_err(|error| ApiError::parse(&error))
 }
 
 /// The steps of a range: its start rounded down and its end rounded up to a multiple of the step, so

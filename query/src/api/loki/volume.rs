@@ -21,7 +21,7 @@ use super::meta::selector;
 use super::params::Params;
 
 /// Most series of an answer.
-const SERIES_MAX: usize = 5000;
+pub(super) const SERIES_MAX: usize = 5000;
 
 /// Most labels that volumes may be asked by.
 const TARGETS_MAX: usize = 100;
