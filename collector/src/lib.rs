@@ -111,7 +111,8 @@ impl Collector {
             doors.logs.store.clone(),
             doors.metrics.store.clone(),
             self.config.query.clone(),
-        );
+        )
+        .until(ports.clone());
         let routes = ingest::router(doors.clone())
             .merge(taffrail_query::api::router(api))
             .fallback(server::not_found);

@@ -7,3 +7,4 @@ mod doors;
 mod harness;
 mod recorded;
 mod restart;
+mod tail;

@@ -78,7 +78,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("delete cancel unknown", "deleting"),
     ("patterns", "patterns"),
     ("patterns step", "patterns"),
-    ("tail no websocket", "the websocket"),
 ];
 
 /// Exchanges with a collector of their own: what it stores and Loki does not would show in the answers

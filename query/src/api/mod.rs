@@ -10,6 +10,8 @@ mod run;
 use std::sync::Arc;
 use std::time::Duration;
 
+use taffrail_kit::shutdown::Shutdown;
+
 use crate::source::{LogSource, SeriesSource};
 
 /// Limits of the query API.
@@ -53,6 +55,8 @@ pub struct ApiState {
     pub config: Arc<ApiConfig>,
     /// Permits for running queries.
     pub permits: Arc<tokio::sync::Semaphore>,
+    /// Ends answers that have no end of their own.
+    pub stop: Option<Shutdown>,
 }
 
 impl ApiState {
@@ -60,7 +64,14 @@ impl ApiState {
     #[must_use]
     pub fn new(logs: Arc<dyn LogSource>, series: Arc<dyn SeriesSource>, config: ApiConfig) -> Self {
         let permits = Arc::new(tokio::sync::Semaphore::new(config.concurrency_max));
-        Self { logs, series, config: Arc::new(config), permits }
+        Self { logs, series, config: Arc::new(config), permits, stop: None }
+    }
+
+    /// The same, with tails that end when the process does.
+    #[must_use]
+    pub fn until(mut self, stop: Shutdown) -> Self {
+        self.stop = Some(stop);
+        self
     }
 }
 

@@ -2,7 +2,7 @@
 
 use taffrail_model::Nanos;
 
-use crate::logql::{LogqlOptions, parse};
+use taffrail_query::logql::{LogqlOptions, parse};
 
 use super::Error;
 use super::follow::follow;

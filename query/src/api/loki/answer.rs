@@ -105,7 +105,13 @@ impl Streams {
         Ok(())
     }
 
-    fn key(&self, labels: &LineLabels) -> String {
+    /// Bytes of the labels and values so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The labels that make the stream of a line, as JSON.
+    pub(super) fn key(&self, labels: &LineLabels) -> String {
         let mut pairs: Vec<(&str, &str)> = Vec::new();
         labels.each(|name, value, category| {
             if !self.categorize || category == Category::Stream {
@@ -124,11 +130,16 @@ impl Streams {
             out.push_str("\"encodingFlags\":[\"categorize-labels\"],");
         }
         out.push_str("\"result\":[");
+        self.push_list(&mut out);
+        finish(out, cost)
+    }
+
+    /// Appends the streams, with commas between.
+    pub(super) fn push_list(&self, out: &mut String) {
         for (at, (labels, values)) in self.streams.iter().enumerate() {
             let comma = if at > 0 { "," } else { "" };
             let _ = write!(out, "{comma}{{\"stream\":{labels},\"values\":[{values}]}}");
         }
-        finish(out, cost)
     }
 }
 

@@ -8,16 +8,19 @@
 //! | `/loki/api/v1/index/volume`, `index/volume_range` | `volume.rs` |
 //! | `/api/v1/logs/query` | `lines.rs` |
 //! | `/api/v1/logs/tail` | `tail.rs` |
+//! | `/loki/api/v1/tail` (websocket) | `socket.rs`, its frames in `frames.rs` |
 //!
 //! Parameters are read in `params.rs`, answers written in `answer.rs`, errors in `error.rs`.
 
 mod answer;
 mod error;
 mod fields;
+mod frames;
 mod lines;
 mod meta;
 mod params;
 mod query;
+mod socket;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -51,6 +54,7 @@ pub(super) fn router(state: ApiState) -> Router {
         )
         .route("/loki/api/v1/index/volume", get(volume::total).post(volume::total))
         .route("/loki/api/v1/index/volume_range", get(volume::over_time).post(volume::over_time))
+        .route("/loki/api/v1/tail", get(socket::tail))
         .route("/api/v1/logs/query", get(lines::query))
         .route("/api/v1/logs/tail", get(tail::tail))
         .with_state(state)

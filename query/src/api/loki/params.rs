@@ -1,7 +1,7 @@
 //! The parameters of Loki's API: from the query string, and from the form of a POST.
 
 use axum::extract::{FromRequest, Query, Request};
-use axum::http::Method;
+use axum::http::{Method, Uri};
 use taffrail_model::time::{NANOS_PER_SEC, parse_rfc3339};
 use taffrail_model::{Nanos, TimeRange};
 
@@ -26,18 +26,23 @@ impl<S: Send + Sync> FromRequest<S> for Params {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bad = |error: &dyn std::fmt::Display| ApiError::bad_request(error.to_string());
-        let Query(mut pairs) = Query::<Vec<(String, String)>>::try_from_uri(request.uri())
-            .map_err(|error| bad(&error))?;
+        let Self(mut pairs) = Self::of(request.uri())?;
         if request.method() == Method::POST && request.headers().contains_key("content-type") {
             let form = axum::Form::<Vec<(String, String)>>::from_request(request, state).await;
-            pairs.extend(form.map_err(|error| bad(&error))?.0);
+            pairs.extend(form.map_err(|error| ApiError::bad_request(error.to_string()))?.0);
         }
         Ok(Self(pairs))
     }
 }
 
 impl Params {
+    /// Those of a query string.
+    pub(super) fn of(uri: &Uri) -> Result<Self, ApiError> {
+        Query::try_from_uri(uri)
+            .map(|Query(pairs)| Self(pairs))
+            .map_err(|error| ApiError::bad_request(error.to_string()))
+    }
+
     /// The first value of a name that is not empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, value)| value.as_str())

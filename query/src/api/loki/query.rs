@@ -65,13 +65,15 @@ pub(super) async fn range(
                 interval: params.interval()?,
                 cancel: crate::source::Cancel::new(),
             };
-            let flags = headers.get_all(ENCODING_FLAGS).iter();
-            let categorize = flags
-                .filter_map(|value| value.to_str().ok())
-                .any(|value| value.split(',').any(|flag| flag.trim() == "categorize-labels"));
-            lines(&state, log, wanted, categorize).await
+            lines(&state, log, wanted, wants_categories(&headers)).await
         }
     }
+}
+
+/// Whether labels that are not the stream's own are wanted beside each line.
+pub(super) fn wants_categories(headers: &HeaderMap) -> bool {
+    let flags = headers.get_all(ENCODING_FLAGS).iter().filter_map(|value| value.to_str().ok());
+    flags.flat_map(|value| value.split(',')).any(|flag| flag.trim() == "categorize-labels")
 }
 
 fn read(query: &str) -> Result<Expr, ApiError> {

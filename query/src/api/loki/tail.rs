@@ -14,7 +14,7 @@ use axum::response::Response;
 use taffrail_kit::clock;
 use taffrail_model::{Labels, Nanos, StreamEntries, TimeRange};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast};
 use tokio::time::Instant;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -33,7 +33,7 @@ const TAILS_MAX: usize = 64;
 /// Lines of history; each is remembered for a while.
 const HISTORY_LINES_MAX: usize = 1_000_000;
 /// A line that was visible to history is announced within this time, or never.
-const OVERLAP: Duration = Duration::from_secs(60);
+pub(super) const OVERLAP: Duration = Duration::from_secs(60);
 /// Text is sent once so much of it is there.
 const CHUNK_BYTES: usize = 32 << 10;
 
@@ -46,9 +46,7 @@ pub(super) async fn tail(
 ) -> Result<Response, ApiError> {
     let plan = Arc::new(log_plan(params.query())?);
     let start = params.start(clock::unix_nanos())?;
-    let permit = TAILS.try_acquire().map_err(|_| {
-        ApiError::too_many(format!("{TAILS_MAX} tails are open already; try again later"))
-    })?;
+    let permit = place()?;
     let live = state.logs.subscribe();
     let (sender, response) = streamed(state.config.timeout);
     tokio::spawn(async move {
@@ -68,9 +66,16 @@ pub(super) async fn tail(
     Ok(response)
 }
 
+/// A place among the tails that there may be, held for as long as one goes on.
+pub(super) fn place() -> Result<SemaphorePermit<'static>, ApiError> {
+    TAILS.try_acquire().map_err(|_| {
+        ApiError::too_many(format!("{TAILS_MAX} tails are open already; try again later"))
+    })
+}
+
 /// Lines that history has shown, each with how often.
 #[derive(Default)]
-struct Seen(HashMap<u128, u32>);
+pub(super) struct Seen(HashMap<u128, u32>);
 
 impl Seen {
     fn hash(labels: &Labels, ts: Nanos, line: &str) -> u128 {
@@ -81,12 +86,17 @@ impl Seen {
         hash.digest128()
     }
 
-    fn add(&mut self, labels: &Labels, ts: Nanos, line: &str) {
+    /// Whether more lines may be remembered.
+    pub(super) fn is_small(&self) -> bool {
+        self.0.len() < HISTORY_LINES_MAX
+    }
+
+    pub(super) fn add(&mut self, labels: &Labels, ts: Nanos, line: &str) {
         *self.0.entry(Self::hash(labels, ts, line)).or_default() += 1;
     }
 
     /// Whether the line was shown; it is taken out once.
-    fn take(&mut self, labels: &Labels, ts: Nanos, line: &str) -> bool {
+    pub(super) fn take(&mut self, labels: &Labels, ts: Nanos, line: &str) -> bool {
         if self.0.is_empty() {
             return false;
         }
