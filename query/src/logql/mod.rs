@@ -2,7 +2,8 @@
 //!
 //! In reading order: `lexer` and [`parse()`] make an [`ast`] of a text, `print` makes a text of it
 //! again; [`plan`] decides what the store prunes and compiles the [`stage`]s that are
-//! left; [`log`] runs log queries, [`metric`] metric queries. [`oracle`] is a store for tests.
+//! left; [`log`] runs log queries, [`metric`] metric queries. [`fields`] and [`patterns`] say what lines
+//! have in common. [`oracle`] is a store for tests.
 //!
 //! What is parsed is evaluated, or refused with an error that names it: nothing is half answered.
 
@@ -19,6 +20,7 @@ pub mod log;
 pub mod metric;
 pub mod oracle;
 mod parse;
+pub mod patterns;
 pub mod plan;
 mod print;
 pub mod stage;

@@ -5,6 +5,7 @@
 //! | `/loki/api/v1/query`, `query_range` | `query.rs` |
 //! | `/loki/api/v1/labels`, `label/{name}/values`, `series`, `detected_labels`, `index/stats`, `format_query`, `status/buildinfo`, `drilldown-limits` | `meta.rs` |
 //! | `/loki/api/v1/detected_fields`, `detected_field/{name}/values` | `fields.rs` |
+//! | `/loki/api/v1/patterns` | `patterns.rs` |
 //! | `/loki/api/v1/index/volume`, `index/volume_range` | `volume.rs` |
 //! | `/api/v1/logs/query` | `lines.rs` |
 //! | `/api/v1/logs/tail` | `tail.rs` |
@@ -19,6 +20,7 @@ mod frames;
 mod lines;
 mod meta;
 mod params;
+mod patterns;
 mod query;
 mod socket;
 mod tail;
@@ -52,6 +54,7 @@ pub(super) fn router(state: ApiState) -> Router {
             "/loki/api/v1/detected_field/{name}/values",
             get(fields::values).post(fields::values),
         )
+        .route("/loki/api/v1/patterns", get(patterns::patterns).post(patterns::patterns))
         .route("/loki/api/v1/index/volume", get(volume::total).post(volume::total))
         .route("/loki/api/v1/index/volume_range", get(volume::over_time).post(volume::over_time))
         .route("/loki/api/v1/tail", get(socket::tail))
