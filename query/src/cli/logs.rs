@@ -1,14 +1,15 @@
 //! `taffrail logs`: the logs of pods, found with kubectl's selectors, with kubectl's flags.
 
-use taffrail_model::{Level, Nanos};
+use taffrail_model::{Nanos, TimeRange};
 
 use super::Error;
 use super::follow::follow;
 use super::history::History;
 use super::row::Row;
 use super::screen::Screen;
-use super::selector::{self, braced, by_name, quoted};
+use super::selector::quoted;
 use super::server::Server;
+use super::target::Target;
 use super::when::{self, Span};
 
 /// Most lines of one answer: it is held in memory to turn it around.
@@ -23,27 +24,14 @@ const SINCE_DEFAULT: Nanos = 3600 * 1_000_000_000;
 /// What is wanted of the logs.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Pods, separated by commas; * stands for any text.
-    #[arg(value_name = "POD", conflicts_with = "pod")]
-    name: Option<String>,
-    /// Labels of the pods, as in kubectl: app=web,tier in (a,b),!canary.
-    #[arg(short = 'l', long = "selector", value_name = "SELECTOR")]
-    selector: Option<String>,
-    /// Namespaces, separated by commas; * stands for any text.
-    #[arg(short, long, value_name = "NAMESPACE")]
-    namespace: Option<String>,
+    #[command(flatten)]
+    target: Target,
     /// Containers, separated by commas; * stands for any text.
     #[arg(short, long, value_name = "CONTAINER")]
     container: Option<String>,
-    /// The same as POD.
-    #[arg(long, value_name = "POD")]
-    pod: Option<String>,
     /// Only lines that contain this text; given twice, both.
     #[arg(long, value_name = "TEXT")]
     grep: Vec<String>,
-    /// Only lines of this severity or a worse one: debug, info, warn, error, …
-    #[arg(long, value_name = "LEVEL")]
-    level: Option<String>,
     /// Shows new lines as they come.
     #[arg(short, long, conflicts_with = "to")]
     follow: bool,
@@ -60,53 +48,67 @@ pub(super) struct Arguments {
 impl Arguments {
     /// The LogQL query that they mean.
     fn logql(&self) -> Result<String, Error> {
-        let mut matchers = Vec::new();
-        let pod = self.pod.as_ref().or(self.name.as_ref());
-        let names = [
-            ("namespace", self.namespace.as_ref()),
-            ("pod", pod),
-            ("container", self.container.as_ref()),
-        ];
-        for (label, name) in names {
-            matchers.extend(name.map(|name| by_name(label, name)));
-        }
-        matchers.extend(selector::parse(self.selector.as_deref().unwrap_or_default())?);
-        let mut query = braced(&matchers);
-        for text in &self.grep {
-            query.push_str(" |= ");
-            query.push_str(&quoted(text));
-        }
-        if let Some(word) = &self.level {
-            query.push_str(" | detected_level =~ ");
-            query.push_str(&quoted(&at_least(word)?));
-        }
-        Ok(query)
+        let filters: String =
+            self.grep.iter().map(|text| format!(" |= {}", quoted(text))).collect();
+        self.target.logql(self.container.as_deref(), &filters)
     }
 
-    fn tail(&self) -> Result<usize, Error> {
+    fn shown(&self) -> Result<Shown, Error> {
+        let now = when::now();
         let default = if self.follow { TAIL_DEFAULT_FOLLOWED } else { TAIL_DEFAULT };
-        match self.tail.unwrap_or(default) {
-            tail if tail <= TAIL_MAX => Ok(tail),
-            _ => Err(Error::Argument {
-                flag: "--tail",
-                reason: format!(
-                    "at most {TAIL_MAX} lines at once; ask for less, or use --from and --to"
-                ),
-            }),
-        }
+        Ok(Shown {
+            query: self.logql()?,
+            range: self.span.range(now, SINCE_DEFAULT)?,
+            tail: tail_of(self.tail.unwrap_or(default))?,
+            follow: self.follow,
+            timestamps: self.timestamps,
+        })
     }
 }
 
-/// The names of a level and of all that are worse, as an expression.
-fn at_least(word: &str) -> Result<String, Error> {
-    let level = Level::from_word(word).ok_or_else(|| Error::Argument {
-        flag: "--level",
-        reason: format!(
-            "expected trace, debug, info, warn, error, critical or fatal, found {word:?}"
-        ),
-    })?;
-    let names = Level::ALL.into_iter().filter(|other| *other >= level).map(Level::name);
-    Ok(names.collect::<Vec<_>>().join("|"))
+/// A number of newest lines, within the limit.
+pub(super) fn tail_of(tail: usize) -> Result<usize, Error> {
+    if tail <= TAIL_MAX {
+        return Ok(tail);
+    }
+    let reason = format!("at most {TAIL_MAX} lines at once; ask for less, or use --from and --to");
+    Err(Error::Argument { flag: "--tail", reason })
+}
+
+/// Newest lines and what comes after them.
+pub(super) struct Shown {
+    /// LogQL.
+    pub(super) query: String,
+    /// Time of the lines.
+    pub(super) range: TimeRange,
+    /// How many of the newest.
+    pub(super) tail: usize,
+    /// Whether new lines are shown as they come.
+    pub(super) follow: bool,
+    /// Whether the time of each line is shown.
+    pub(super) timestamps: bool,
+}
+
+impl Shown {
+    /// Shows the newest lines, oldest first, and then what comes, if wanted. Says how many there were.
+    pub(super) async fn show(&self, server: &Server, screen: &mut Screen) -> Result<usize, Error> {
+        let Self { query, range, tail, timestamps, .. } = self;
+        let history = History { query, range: *range, limit: *tail, forward: false };
+        let rows = match tail {
+            0 => Vec::new(),
+            _ => newest(&history, server, screen).await?,
+        };
+        if self.follow {
+            // The live feed begins with the oldest of these lines, so that nothing falls between.
+            let start = rows.last().map_or(range.end, |row| row.ts);
+            follow(server, query, start, *timestamps, screen).await?;
+        }
+        for row in rows.iter().rev() {
+            row.show(*timestamps, screen)?;
+        }
+        screen.flush()?;
+        Ok(rows.len())
+    }
 }
 
 /// Shows the newest lines, oldest first, and then what comes, if wanted.
@@ -115,30 +117,15 @@ pub(super) async fn run(
     server: &Server,
     screen: &mut Screen,
 ) -> Result<bool, Error> {
-    let now = when::now();
-    let query = arguments.logql()?;
-    let range = arguments.span.range(now, SINCE_DEFAULT)?;
-    let tail = arguments.tail()?;
-    let history = History { query: &query, range, limit: tail, forward: false };
-    let rows = match tail {
-        0 => Vec::new(),
-        _ => newest(&history, server, screen).await?,
-    };
-    if arguments.follow {
-        // The live feed begins with the oldest of these lines, so that nothing falls between.
-        let start = rows.last().map_or(now, |row| row.ts);
-        return follow(server, &query, start, arguments.timestamps, screen).await;
-    }
-    for row in rows.iter().rev() {
-        row.show(arguments.timestamps, screen)?;
-    }
-    screen.flush()?;
-    if rows.len() == tail && arguments.tail.is_none() {
+    let shown = arguments.shown()?;
+    let rows = shown.show(server, screen).await?;
+    let tail = shown.tail;
+    if rows == tail && arguments.tail.is_none() {
         screen.note(&format!("the newest {tail} lines; there may be more: --tail N"));
-    } else if rows.is_empty() && !arguments.span.has_start() {
+    } else if rows == 0 && !arguments.span.has_start() {
         screen.note("no lines in the last hour; --since 24h looks further back");
     }
-    Ok(!rows.is_empty())
+    Ok(rows > 0)
 }
 
 async fn newest(
@@ -194,7 +181,7 @@ mod tests {
         for (words, expected) in cases {
             assert_eq!(arguments(words).logql().unwrap(), expected);
         }
-        assert!(arguments(&["--tail", "1000000"]).tail().is_err());
+        assert!(arguments(&["--tail", "1000000"]).shown().is_err());
         assert!(arguments(&["-l", "a in b"]).logql().is_err());
         assert!(arguments(&["--level", "loud"]).logql().is_err());
     }

@@ -1,18 +1,26 @@
 //! The commands of `taffrail`, one a file. Each takes its arguments, asks the server and writes to a
 //! [`Screen`]; `true` means that something was found.
 
+mod completion;
+mod context;
+mod doctor;
 mod error;
+mod fields;
 mod follow;
+mod grep;
 mod history;
 mod labels;
 mod logs;
 mod metrics;
+mod patterns;
 mod query;
 mod row;
 mod screen;
 mod selector;
 mod server;
 mod table;
+mod tail;
+mod target;
 mod up;
 mod when;
 
@@ -73,12 +81,26 @@ enum Command {
     Up(up::Arguments),
     /// Shows the logs of pods, with kubectl's selectors.
     Logs(logs::Arguments),
+    /// Follows the pods whose names match, as stern does.
+    Tail(tail::Arguments),
+    /// Finds lines, with grep's letters.
+    Grep(grep::Arguments),
+    /// Shows the lines around a moment.
+    Context(context::Arguments),
     /// Runs a LogQL query.
     Query(query::Arguments),
+    /// Shows what lines have in common, and how many there are of each kind.
+    Patterns(patterns::Arguments),
+    /// Lists the fields found in lines, or the values of one.
+    Fields(fields::Arguments),
     /// Lists the labels of the logs, or the values of one.
     Labels(labels::Arguments),
     /// Runs a PromQL query.
     Metrics(metrics::Arguments),
+    /// Looks whether the collector answers and has logs and metrics.
+    Doctor,
+    /// Writes what a shell needs to complete commands and flags.
+    Completion(completion::Arguments),
     /// Becomes a program that `up` starts.
     #[command(hide = true)]
     ChildOfUp(up::leash::Arguments),
@@ -114,6 +136,13 @@ async fn dispatch(arguments: &Arguments, screen: &mut Screen) -> Result<bool, Er
     match &arguments.command {
         Command::Up(up) => up::run(up, screen).await.map(|()| true),
         Command::Logs(logs) => logs::run(logs, &server()?, screen).await,
+        Command::Tail(tail) => tail::run(tail, &server()?, screen).await,
+        Command::Grep(grep) => grep::run(grep, &server()?, screen).await,
+        Command::Context(context) => context::run(context, &server()?, screen).await,
+        Command::Patterns(patterns) => patterns::run(patterns, &server()?, screen).await,
+        Command::Fields(fields) => fields::run(fields, &server()?, screen).await,
+        Command::Doctor => doctor::run(&server()?, screen).await,
+        Command::Completion(shell) => completion::run(shell, screen),
         Command::Query(query) => query::run(query, &server()?, screen).await,
         Command::Labels(labels) => labels::run(labels, &server()?, screen).await,
         Command::Metrics(metrics) => metrics::run(metrics, &server()?, screen).await,
@@ -155,6 +184,14 @@ mod tests {
             "taffrail logs --tail 5 --since 10m -c app --pod checkout-*",
             "taffrail query '{a=\"b\"}' --since 1h --limit 7 --forward -o json",
             "taffrail metrics up --at 2026-11-20T14:51:32Z",
+            "taffrail tail web -n shop -i error -e health --since 1h --no-follow",
+            "taffrail grep -i refused cart-* -n shop -C 2 --since 2h",
+            "taffrail grep -c -v -w ok",
+            "taffrail context 2026-11-20T14:51:32Z web-0 -B 20 -A 5",
+            "taffrail patterns -l app=web --level warn --since 1d",
+            "taffrail fields cart-* --field status",
+            "taffrail doctor",
+            "taffrail completion zsh",
             "taffrail labels namespace --color never",
             "taffrail up --demo --demo-rate 50 --http 127.0.0.1:0",
         ];

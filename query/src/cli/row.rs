@@ -86,6 +86,12 @@ impl Row {
         Ok(())
     }
 
+    /// The labels as a selector.
+    pub(super) fn selector(&self) -> String {
+        let pairs = self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        Labels::from_pairs(pairs).to_string()
+    }
+
     /// Where the line comes from: pod and container, or pod and file, or all labels.
     fn origin(&self) -> String {
         let label =
@@ -94,10 +100,7 @@ impl Row {
         match (label("pod"), part) {
             (Some(pod), Some(part)) => format!("{pod} {part}"),
             (Some(pod), None) => pod.to_owned(),
-            (None, _) => Labels::from_pairs(
-                self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())),
-            )
-            .to_string(),
+            (None, _) => self.selector(),
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// A text as a regular expression that matches it and nothing else, escaped as Go's `QuoteMeta`
 /// does it.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 4);
     for c in text.chars() {
         if "\\.+*?()|[]{}^$".contains(c) {
@@ -55,6 +55,11 @@ pub(super) fn by_name(label: &str, text: &str) -> LogqlMatcher {
         .map(|name| name.split('*').map(escaped).collect::<Vec<_>>().join(".*"))
         .collect();
     matcher(label, "=~", &names.join("|"))
+}
+
+/// A matcher for values that an expression is found in.
+pub(super) fn by_regex(label: &str, regex: &str) -> LogqlMatcher {
+    matcher(label, "=~", &format!(".*(?:{regex}).*"))
 }
 
 /// Reads a selector of kubectl. The empty one selects everything.

@@ -45,14 +45,22 @@ impl Server {
         path: &str,
         parameters: &Parameters<'_>,
     ) -> Result<Value, Error> {
-        let mut answer = self.ask(path, parameters).await?;
-        let body = answer.collect(ANSWER_BYTES_MAX).await.map_err(Error::Connection)?;
-        let mut envelope: Value =
-            serde_json::from_slice(&body).map_err(|e| Error::Answer(e.to_string()))?;
+        let mut envelope = self.json(path, parameters).await?;
         match envelope.get("status").and_then(Value::as_str) {
             Some("success") => Ok(envelope.get_mut("data").map(Value::take).unwrap_or_default()),
             _ => Err(Error::Answer("it has no status".into())),
         }
+    }
+
+    /// An answer that is JSON, as it is.
+    pub(super) async fn json(
+        &self,
+        path: &str,
+        parameters: &Parameters<'_>,
+    ) -> Result<Value, Error> {
+        let mut answer = self.ask(path, parameters).await?;
+        let body = answer.collect(ANSWER_BYTES_MAX).await.map_err(Error::Connection)?;
+        serde_json::from_slice(&body).map_err(|e| Error::Answer(e.to_string()))
     }
 
     /// An answer of one JSON object a line.

@@ -11,7 +11,10 @@ use taffrail_query::{logql, promql};
 
 use super::fake::{self, Written};
 use super::server::Server;
-use super::{Arguments, Command, Error, labels, logs, metrics, query, when};
+use super::{
+    Arguments, Command, Error, completion, context, doctor, fields, grep, labels, logs, metrics,
+    patterns, query, tail, when,
+};
 
 /// A shop of two apps with two pods each; one line a second, every tenth an error.
 fn shop(now: Nanos, seconds: i64) -> Vec<StreamEntries> {
@@ -75,6 +78,15 @@ impl World {
             Command::Query(arguments) => query::run(arguments, &self.server, &mut screen).await,
             Command::Labels(arguments) => labels::run(arguments, &self.server, &mut screen).await,
             Command::Metrics(arguments) => metrics::run(arguments, &self.server, &mut screen).await,
+            Command::Grep(arguments) => grep::run(arguments, &self.server, &mut screen).await,
+            Command::Tail(arguments) => tail::run(arguments, &self.server, &mut screen).await,
+            Command::Context(arguments) => context::run(arguments, &self.server, &mut screen).await,
+            Command::Patterns(arguments) => {
+                patterns::run(arguments, &self.server, &mut screen).await
+            }
+            Command::Fields(arguments) => fields::run(arguments, &self.server, &mut screen).await,
+            Command::Doctor => doctor::run(&self.server, &mut screen).await,
+            Command::Completion(shell) => completion::run(shell, &mut screen),
             Command::Up(_) | Command::ChildOfUp(_) => unreachable!("not asked here"),
         }
     }
@@ -203,4 +215,61 @@ async fn following_shows_history_and_then_what_comes() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 4, "two of history, one new of each pod: {text}");
     assert!(lines[..2].iter().all(|line| line.ends_with("n=1")), "{text}");
+}
+
+#[tokio::test]
+async fn grep_counts_and_shows_as_grep_does() {
+    let world = World::new(30).await;
+    let none = world.run(&["grep", "nothing like it"]).await.unwrap();
+    assert_eq!(none, (String::new(), false));
+    let lines = world.lines(&["grep", "-i", "NO LUCK", "web-0", "-o", "raw"]).await;
+    let line = |n: i64| format!("level=error msg=\"no luck\" n={n}");
+    assert_eq!(lines, [line(30), line(20), line(10)]);
+    let cases: [(&[&str], usize); 7] = [
+        (&["no luck"], 12),
+        (&["-v", "no luck", "-l", "app=web"], 54),
+        (&["-w", "luck", "-n", "shop"], 12),
+        (&["-w", "luc", "-n", "shop"], 0),
+        (&["n=[12]0$", "web-0"], 2),
+        (&["-F", "n=[12]0$", "web-0"], 0),
+        (&["", "web-0", "--level", "error"], 3),
+    ];
+    for (words, expected) in cases {
+        let found = world.run(&[&["grep"], words].concat()).await.unwrap();
+        assert_eq!((found.0.lines().count(), found.1), (expected, expected > 0), "{words:?}");
+        let counted = world.run(&[&["grep", "-c"], words].concat()).await.unwrap();
+        assert_eq!(counted, (format!("{expected}\n"), expected > 0), "{words:?}");
+    }
+    let around = ["grep", "n=20$", "web-0", "-B", "1", "-A", "2", "-o", "raw"];
+    let numbers = |lines: Vec<String>| -> Vec<String> {
+        lines.iter().map(|line| line.rsplit("n=").next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(numbers(world.lines(&around).await), ["21", "20", "19", "18"]);
+    let apart = ["grep", "n=.0$", "web-0", "-C", "1", "-o", "raw"];
+    let expected = ["30", "29", "--", "21", "20", "19", "--", "11", "10", "9"];
+    assert_eq!(numbers(world.lines(&apart).await), expected);
+    let joined = ["grep", "n=2[01]$", "web-0", "-C", "1", "-o", "raw"];
+    assert_eq!(numbers(world.lines(&joined).await), ["22", "21", "20", "19"]);
+    let first = ["grep", "no luck", "web-0", "-m", "1", "-o", "raw"];
+    assert_eq!(numbers(world.lines(&first).await), ["30"]);
+}
+
+#[tokio::test]
+async fn what_lines_have_in_common_and_around_a_moment() {
+    let world = World::new(30).await;
+    let shown = world.lines(&["patterns", "-l", "app=web"]).await;
+    let expected = [
+        "LINES  LEVEL  PATTERN",
+        "54     info   level=info msg=\"all \\\"well\\\"\" n=<_>",
+        "6      error  level=error msg=\"no luck\" n=<_>",
+    ];
+    assert_eq!(shown, expected);
+    let fields = world.lines(&["fields", "web-0"]).await;
+    assert!(fields[0].starts_with("FIELD") && fields.iter().any(|it| it.contains("logfmt")));
+    assert_eq!(world.lines(&["fields", "--field", "level"]).await, ["error", "info"]);
+    let around = world.lines(&["context", "0s", "web-0", "-B", "2", "-o", "raw"]).await;
+    assert!(around.len() == 2 && around[1].ends_with("n=1"), "{around:?}");
+    let tailed = world.lines(&["tail", "^we", "-i", "luck", "-e", "n=10", "--no-follow"]).await;
+    assert_eq!(tailed.len(), 4, "{tailed:?}");
+    assert!(world.lines(&["completion", "bash"]).await.iter().any(|it| it.contains("taffrail")));
 }

@@ -269,7 +269,8 @@ mod tests {
 
     #[test]
     fn what_lines_have_in_common() {
-        let cases: [(&[&str], &[(&str, u64)]); 6] = [
+        type Case<'a> = (&'a [&'a str], &'a [(&'a str, u64)]);
+        let cases: [Case; 6] = [
             (&["a b", "a b"], &[("a b", 2)]),
             (
                 &[

@@ -41,7 +41,9 @@ fn count(params: &Params, name: &str, default: usize, max: usize) -> Result<usiz
 
 async fn find(state: &ApiState, params: &Params) -> Result<BTreeMap<String, Field>, ApiError> {
     let query = params.query();
-    let expr = parse(query, LogqlOptions::default()).map_err(|error| ApiError::parse(&error))?;
+    // Wider than Loki, which wants a selector.
+    let options = LogqlOptions { allow_empty_selector: true };
+    let expr = parse(query, options).map_err(|error| ApiError::parse(&error))?;
     let Expr::Log(log) = expr else {
         return Err(ApiError::bad_request("only log selector is supported"));
     };

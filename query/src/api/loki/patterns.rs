@@ -36,7 +36,9 @@ pub(super) async fn patterns(
     params: Params,
 ) -> Result<Response, ApiError> {
     let query = params.query();
-    let expr = parse(query, LogqlOptions::default()).map_err(|error| ApiError::parse(&error))?;
+    // Wider than Loki, which wants a selector.
+    let options = LogqlOptions { allow_empty_selector: true };
+    let expr = parse(query, options).map_err(|error| ApiError::parse(&error))?;
     let Expr::Log(log) = expr else {
         return Err(ApiError::bad_request("only log selector is supported"));
     };
