@@ -29,6 +29,7 @@ mod fake;
 #[cfg(test)]
 mod whole;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -37,12 +38,15 @@ pub(crate) use error::Error;
 use screen::{Color, Format, Screen};
 use server::Server;
 
+/// Where the collector answers when nothing is said.
+const ADDR_DEFAULT: &str = "http://127.0.0.1:4100";
+
 /// Logs and metrics of Kubernetes, from the command line.
 #[derive(Debug, Parser)]
 #[command(name = "taffrail", version, propagate_version = true)]
 #[command(after_help = "Exit code: 0 when something was found, 1 when nothing was, 2 on errors.")]
 pub(crate) struct Arguments {
-    /// Where the collector answers.
+    /// Where the collector answers; without it LOKI_ADDR, or else http://127.0.0.1:4100.
     #[arg(
         long,
         global = true,
@@ -50,8 +54,7 @@ pub(crate) struct Arguments {
         env = "TAFFRAIL_ADDR",
         value_name = "URL"
     )]
-    #[arg(default_value = "http://127.0.0.1:4100")]
-    addr: String,
+    addr: Option<String>,
     /// How answers are written: for people, as JSON, or the text alone.
     #[arg(
         short,
@@ -113,6 +116,12 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
     exit_code(&found.and_then(|found| screen.flush().map(|()| found)))
 }
 
+/// Where to ask: what was given, what logcli is told, or the port that `up` takes.
+fn address(given: Option<&str>, loki: Option<OsString>) -> String {
+    let loki = loki.and_then(|addr| addr.into_string().ok()).filter(|addr| !addr.is_empty());
+    given.map(str::to_owned).or(loki).unwrap_or_else(|| ADDR_DEFAULT.to_owned())
+}
+
 /// The code that a command's end means; an error is said on standard error.
 pub(crate) fn exit_code(found: &Result<bool, Error>) -> ExitCode {
     ExitCode::from(verdict(found))
@@ -132,7 +141,7 @@ fn verdict(found: &Result<bool, Error>) -> u8 {
 }
 
 async fn dispatch(arguments: &Arguments, screen: &mut Screen) -> Result<bool, Error> {
-    let server = || Server::new(&arguments.addr);
+    let server = || Server::new(&address(arguments.addr.as_deref(), std::env::var_os("LOKI_ADDR")));
     match &arguments.command {
         Command::Up(up) => up::run(up, screen).await.map(|()| true),
         Command::Logs(logs) => logs::run(logs, &server()?, screen).await,
@@ -158,6 +167,15 @@ mod tests {
     #[test]
     fn the_commands_are_well_formed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_address_is_what_was_said_last() {
+        let loki = || Some("http://loki:3100".into());
+        assert_eq!(address(Some("here:1"), loki()), "here:1");
+        assert_eq!(address(None, loki()), "http://loki:3100");
+        assert_eq!(address(None, Some("".into())), ADDR_DEFAULT);
+        assert_eq!(address(None, None), ADDR_DEFAULT);
     }
 
     #[test]

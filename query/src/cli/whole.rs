@@ -271,5 +271,9 @@ async fn what_lines_have_in_common_and_around_a_moment() {
     assert!(around.len() == 2 && around[1].ends_with("n=1"), "{around:?}");
     let tailed = world.lines(&["tail", "^we", "-i", "luck", "-e", "n=10", "--no-follow"]).await;
     assert_eq!(tailed.len(), 4, "{tailed:?}");
+    let (health, well) = world.run(&["doctor"]).await.unwrap();
+    assert!(well && health.contains("ok  logs come: 120 lines of 4 streams"), "{health}");
+    let empty = World::new(0).await.run(&["doctor"]).await.unwrap();
+    assert!(!empty.1 && empty.0.contains("no  no logs in the last 5m"), "{}", empty.0);
     assert!(world.lines(&["completion", "bash"]).await.iter().any(|it| it.contains("taffrail")));
 }

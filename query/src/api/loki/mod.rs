@@ -42,7 +42,10 @@ pub(super) fn router(state: ApiState) -> Router {
         .route("/loki/api/v1/label", get(meta::labels).post(meta::labels))
         .route("/loki/api/v1/label/{name}/values", get(meta::values).post(meta::values))
         .route("/loki/api/v1/series", get(meta::series).post(meta::series))
-        .route("/loki/api/v1/detected_labels", get(meta::detected_labels))
+        .route(
+            "/loki/api/v1/detected_labels",
+            get(meta::detected_labels).post(meta::detected_labels),
+        )
         .route("/loki/api/v1/index/stats", get(meta::index_stats).post(meta::index_stats))
         .route("/loki/api/v1/format_query", get(meta::format_query).post(meta::format_query))
         .route("/loki/api/v1/status/buildinfo", get(meta::buildinfo))

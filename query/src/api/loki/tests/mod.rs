@@ -242,6 +242,31 @@ async fn volumes_and_fields() {
 }
 
 #[tokio::test]
+async fn patterns_are_counted_by_level_and_step() {
+    let at = |second: i64| 1_795_187_400_000_000_000 + second * 1_000_000_000;
+    let line = |n: i64| entry(at(n), &format!("user={n} took {n}ms"), Level::Info);
+    let mut entries: Vec<_> = (0..70).map(line).collect();
+    entries.push(entry(at(5), "user=5 failed", Level::Error));
+    let api = api(Arc::new(VecSource::with(vec![batch("web", entries)])));
+    let params = |query, step| {
+        [("query", query), ("start", "1795187400"), ("end", "1795187500"), ("step", step)]
+    };
+    let (status, body) =
+        get(&api, "/loki/api/v1/patterns", &params("{app=\"web\"} != \"user=3 \"", "60")).await;
+    let info = "{\"pattern\":\"user=<_> took <_>\",\"level\":\"info\",\"samples\":[[1795187400,59],[1795187460,10]]}";
+    let error = "{\"pattern\":\"user=5 failed\",\"level\":\"error\",\"samples\":[[1795187400,1]]}";
+    assert_eq!(body, format!("{{\"status\":\"success\",\"data\":[{info},{error}]}}\n"));
+    assert_eq!(status, StatusCode::OK);
+    // Steps are at least ten seconds.
+    let (_, body) = get(&api, "/loki/api/v1/patterns", &params("{app=\"web\"}", "1")).await;
+    assert!(body.contains("[[1795187400,10],[1795187410,10],"), "{body}");
+    for (query, why) in [("rate({app=\"web\"}[1m])", "only log selector"), ("{", "parse error")] {
+        let (status, body) = get(&api, "/loki/api/v1/patterns", &params(query, "60")).await;
+        assert!(status == StatusCode::BAD_REQUEST && body.starts_with(why), "{query}: {body}");
+    }
+}
+
+#[tokio::test]
 async fn a_form_is_as_good_as_a_query_string() {
     let api = api(small());
     let form =
