@@ -43,7 +43,8 @@ pub const RESERVED: [&str; 18] = [
 
 /// How long a file waits for a pod that is not known, or for the first list of pods.
 const WAIT_FOR_POD: Duration = Duration::from_secs(10);
-/// How long files wait for the first list of pods before they are labelled by their paths.
+/// How long files wait for the first list of pods before they are labelled by what was known before
+/// (see [`crate::pods::memory`]), or by their paths.
 const WAIT_FOR_LIST: Duration = Duration::from_secs(30);
 /// How many files there are at least before labels that nobody uses any more are dropped.
 const SWEEP_MIN: usize = 1024;
@@ -230,13 +231,17 @@ pub fn labeler(place: Place, pods: Pods) -> Labeler {
             return Labeling::Ready(path_labels(&place, file, stream));
         };
         let now = pods.now();
+        // Without a list pods are known from before at best: their labels and annotations may be others.
+        if now.origin != Origin::None && !now.synced && waiting.list_may_come() {
+            return Labeling::Wait;
+        }
         let mut all = made.lock().unwrap_or_else(PoisonError::into_inner);
         let made = &mut all.files;
         // A pod that is long gone is remembered by its files: the collector may have been away for
         // longer than deleted pods are kept.
         let known = now.get(uid).cloned().or_else(|| made.get(file).map(|made| made.pod.clone()));
         let Some(pod) = known else {
-            if now.origin != Origin::None && waiting.longer(uid, now.synced) {
+            if now.origin != Origin::None && now.synced && waiting.longer(uid) {
                 return Labeling::Wait;
             }
             return Labeling::Ready(path_labels(&place, file, stream));
@@ -245,7 +250,7 @@ pub fn labeler(place: Place, pods: Pods) -> Labeler {
             return Labeling::Ready(labels);
         }
         // Labels that were asked for should not come and go.
-        if now.awaits_namespaces && waiting.start.elapsed() < WAIT_FOR_LIST {
+        if now.awaits_namespaces && waiting.list_may_come() {
             return Labeling::Wait;
         }
         waiting.forget(uid);
@@ -306,11 +311,13 @@ struct Waiting {
 }
 
 impl Waiting {
+    /// Whether it is not too late for the first list.
+    fn list_may_come(&self) -> bool {
+        self.start.elapsed() < WAIT_FOR_LIST
+    }
+
     /// Whether this pod is worth waiting for.
-    fn longer(&self, uid: &str, synced: bool) -> bool {
-        if !synced {
-            return self.start.elapsed() < WAIT_FOR_LIST;
-        }
+    fn longer(&self, uid: &str) -> bool {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         if since.len() >= WAITING_MAX {
             since.retain(|_, first| first.elapsed() < WAIT_FOR_POD);

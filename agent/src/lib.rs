@@ -36,6 +36,7 @@ pub mod tail;
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -45,9 +46,11 @@ use taffrail_kit::config::Settings;
 use taffrail_kit::http::Client;
 use taffrail_kit::shutdown::Shutdown;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use config::Config;
+use pods::memory::Memory;
 use pods::source::Source;
 use reload::{Follower, Knobs, Reloads, SetLogFilter};
 use scrape::send::{Queue, Sender};
@@ -67,6 +70,7 @@ const SLACK: Duration = Duration::from_secs(1);
 pub struct Agent {
     grace: Duration,
     source: Source,
+    memory: Option<(Memory, pods::Pods)>,
     logs: LogPipeline,
     scraper: scrape::Scraper,
     sender: Sender,
@@ -76,6 +80,7 @@ pub struct Agent {
     receiver: receive::Receiver,
     listener: Option<(TcpListener, axum::Router)>,
     reloads: Reloads,
+    knobs: Knobs,
     follower: Option<Follower>,
     _state: Option<StateDir>,
 }
@@ -86,7 +91,16 @@ impl Agent {
     /// # Errors
     /// When one of these cannot be had.
     pub async fn build(config: Config, registry: &Registry) -> anyhow::Result<Self> {
-        let state = match StateDir::wait(&config.state_dir, PREDECESSOR).await {
+        Self::build_after(PREDECESSOR, config, registry).await
+    }
+
+    /// Likewise; an agent that holds the folder may take so long to end.
+    async fn build_after(
+        patience: Duration,
+        config: Config,
+        registry: &Registry,
+    ) -> anyhow::Result<Self> {
+        let state = match StateDir::wait(&config.state_dir, patience).await {
             Ok(state) => Some(state),
             Err(error @ state::Error::Held { .. }) => return Err(error.into()),
             // The positions are kept by the collector: logs go on, only nothing can be spooled.
@@ -96,19 +110,25 @@ impl Agent {
             }
         };
         let client = Client::new(&config.collector)?.with_timeout(COLLECTOR_TIMEOUT);
-        let wanted = &config.namespace_labels;
-        let (source, pods) = Source::open(&config.pods, &config.place.node, wanted).await?;
+        let namespace_labels = watch::Sender::new(config.namespace_labels);
+        let wanted = namespace_labels.subscribe().into();
+        let mut memory = state.as_ref().map(|_| Memory::new(&config.state_dir));
+        let remembered = memory.as_mut().map(Memory::load).unwrap_or_default();
+        let opened = Source::open(&config.pods, &config.place.node, wanted, remembered);
+        let (source, pods) = opened.await?;
+        let memory = memory.map(|memory| (memory, pods.clone()));
         pods::metrics::register(pods.clone(), registry).context("register the metrics of pods")?;
         let labeler = enrich::labeler(config.place.clone(), pods.clone());
         let (labeler, sidecar) = match config.sidecar {
             Some(sidecar) => sidecar::Sidecar::beside(sidecar, config.place.clone()),
             None => (labeler, None),
         };
-        let labeler = files::with_labels(&config.files, labeler);
+        let named = watch::Sender::new(Arc::new(files::Named::new(&config.files)));
+        let labeler = files::with_labels(named.subscribe(), labeler);
         let (rules, volumes) = pods::volumes::provider(pods.clone(), config.roots);
         let rules = match &sidecar {
             Some(sidecar) => sidecar.rules(),
-            None => files::with_rules(&config.files, rules),
+            None => files::with_rules(named.subscribe(), rules),
         };
         let counted = process::metrics::Metrics::register(registry);
         let counted = counted.context("register the metrics of processing")?;
@@ -147,6 +167,14 @@ impl Agent {
         let scraper =
             scrape::Scraper::new(config.scrape, place, pods.clone(), queue.clone(), metrics);
 
+        let knobs = Knobs {
+            scrape: scraper.settings(),
+            rules: meaning.clone(),
+            files: named,
+            namespace_labels,
+            units: journal.as_ref().map(journal::Journal::units),
+            spool: logs.spool_limits(),
+        };
         let reloads = Reloads::register(registry).context("register the metrics of settings")?;
         let sources = status::Sources {
             started: clock::unix_millis(),
@@ -174,6 +202,7 @@ impl Agent {
         Ok(Self {
             grace,
             source,
+            memory,
             logs,
             scraper,
             sender,
@@ -183,6 +212,7 @@ impl Agent {
             receiver,
             listener,
             reloads,
+            knobs,
             follower,
             _state: state,
         })
@@ -198,8 +228,8 @@ impl Agent {
         settings: &Settings,
         log_filter: SetLogFilter,
     ) -> std::io::Result<()> {
-        let knobs = Knobs { log_filter, scrape: self.scraper.settings() };
-        self.follower = Follower::new(settings, knobs, self.reloads.clone())?;
+        let (knobs, reloads) = (self.knobs.clone(), self.reloads.clone());
+        self.follower = Follower::new(settings, knobs, log_filter, reloads)?;
         Ok(())
     }
 
@@ -230,6 +260,9 @@ impl Agent {
     async fn work(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let mut tasks = Tasks::default();
         tasks.spawn("pods", infallible(self.source.run(shutdown.clone())));
+        if let Some((memory, pods)) = self.memory {
+            tasks.spawn("remember", infallible(memory.follow(pods, shutdown.clone())));
+        }
         let (logs, end) = (self.logs, shutdown.clone());
         tasks.spawn("tail", async move { Ok(logs.run(end).await?) });
         tasks.spawn("scrape", infallible(self.scraper.run(shutdown.clone())));

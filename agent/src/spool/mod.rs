@@ -26,6 +26,7 @@ pub mod bytes;
 mod error;
 mod frame;
 pub mod ledger;
+mod limits;
 mod metrics;
 mod view;
 
@@ -46,6 +47,7 @@ use frame::Frame;
 use ledger::Entry;
 
 pub use error::Error;
+pub use limits::Limits;
 pub use metrics::Metrics;
 pub use view::{Overview, View};
 
@@ -83,6 +85,7 @@ struct Pending {
 /// Batches on disk.
 pub struct Spool {
     config: Config,
+    limits: Limits,
     view: View,
     metrics: Metrics,
     open: Option<Open>,
@@ -108,8 +111,8 @@ impl Spool {
     /// A spool that has not looked at its folder yet: see [`Spool::open`].
     #[must_use]
     pub fn new(config: Config, view: View, metrics: Metrics) -> Self {
-        view.update(|overview| overview.bytes_max = config.bytes_max);
         Self {
+            limits: Limits::new(&config, view.clone()),
             config,
             view,
             metrics,
@@ -123,10 +126,10 @@ impl Spool {
         }
     }
 
-    /// The settings.
+    /// Its limits, as they are at any time.
     #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Reads what an earlier process has left. A failure is told; each later call tries again.
@@ -314,7 +317,7 @@ impl Spool {
     }
 
     fn write(&mut self, payload: &[u8], last: bool) -> Result<u64, Error> {
-        let bytes_max = self.config.bytes_max;
+        let bytes_max = self.limits.bytes_max();
         let reserve = if last { 0 } else { bytes_max / RESERVE_FRACTION };
         let limit = bytes_max - reserve;
         let journal = &self.opened()?.journal;
@@ -351,7 +354,7 @@ impl Spool {
         let options_ = options.read(true).write(true).create(true).truncate(false);
         let lock = options_.open(path.join(LOCK)).map_err(folder)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| folder(e.into()))?;
-        let segment_bytes = self.config.bytes_max / SEGMENTS;
+        let segment_bytes = self.limits.bytes_max() / SEGMENTS;
         let options = Options {
             name: "spool".into(),
             segment_bytes: segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
