@@ -157,6 +157,8 @@ pub struct Shipper {
     waiting_since: Option<Instant>,
     /// Attempts that failed since the last answer.
     failures: u32,
+    /// When the spool is asked again for a batch that its disk did not give.
+    spool_retry: Option<Instant>,
 }
 
 impl Shipper {
@@ -188,6 +190,7 @@ impl Shipper {
             held: VecDeque::new(),
             waiting_since: None,
             failures: 0,
+            spool_retry: None,
         }
     }
 
@@ -207,6 +210,8 @@ impl Shipper {
             }
             let rests = attempt.is_none() && (!self.connected || self.current.is_some());
             let overdue = self.overdue();
+            let spool_rests =
+                self.connected && self.current.is_none() && self.spool_retry.is_some();
             let tried = async {
                 match &mut attempt {
                     Some(attempt) => attempt.await,
@@ -217,6 +222,7 @@ impl Shipper {
                 outcome = tried => Happened::Tried(outcome),
                 () = sleep_until(retry_at), if rests => Happened::Rested,
                 () = sleep_until(overdue.unwrap_or(retry_at)), if overdue.is_some() => Happened::Overdue,
+                () = sleep_until(self.spool_retry.unwrap_or(retry_at)), if spool_rests => Happened::Rested,
                 parcel = parcels.recv(), if !self.closed => Happened::Handed(parcel),
                 () = end.wait(), if self.ending.is_none() => Happened::Ending,
             };

@@ -124,7 +124,8 @@ pub struct Reader {
     positions: Option<Positions>,
     /// Whether they are the collector's.
     firm: bool,
-    away: bool,
+    /// Since when the collector is away; none: it is there.
+    away: Option<Instant>,
     ending: Option<ending::Ending>,
     /// When a ledger may be written again, while the spool takes nothing.
     next_ledger: Option<Instant>,
@@ -179,7 +180,7 @@ impl Reader {
             chain_of: HashMap::new(),
             positions: None,
             firm: false,
-            away: false,
+            away: None,
             ending: None,
             next_ledger: None,
             builder: Builder::default(),
@@ -327,8 +328,8 @@ impl Reader {
     /// Which files are read now.
     fn reach(&self) -> Reach {
         match &self.ending {
-            Some(ending) => ending.reach(self.away),
-            None if self.away => Reach::Vanishing,
+            Some(ending) => ending.reach(self.away.is_some()),
+            None if self.away.is_some() => Reach::Vanishing,
             None => Reach::Everything,
         }
     }
@@ -406,7 +407,7 @@ impl Reader {
         });
         let Some(batch) = batch else { return };
         // What goes to the spool is not sent as it is now.
-        let request = (!self.away).then(|| self.request(&batch));
+        let request = self.away.is_none().then(|| self.request(&batch));
         let outgoing = Outgoing { epoch: self.epoch, batch, request };
         self.under_way += 1;
         if self.out.try_send(Parcel::Batch(outgoing)).is_err() {
