@@ -5,7 +5,7 @@
 //! other pod label stands under its own sanitised name, and the labels of its namespace that were
 //! asked for under `namespace_<name>`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -182,12 +182,15 @@ fn gather_file(gathered: &mut Gathered, file: &FileKind, stream: LogStream) {
         }
         FileKind::Plain { path } => gathered.set("filename", path),
     }
-    let stream = match stream {
+    gathered.set("stream", name_of(stream));
+}
+
+fn name_of(stream: LogStream) -> &'static str {
+    match stream {
         LogStream::Stdout => "stdout",
         LogStream::Stderr => "stderr",
         LogStream::File => "file",
-    };
-    gathered.set("stream", stream);
+    }
 }
 
 /// What a pod is a part of: the thing that a person deployed, not what a controller made of it.
@@ -225,7 +228,7 @@ fn workload(pod: &Pod) -> Owner {
 #[must_use]
 pub fn labeler(place: Place, pods: Pods) -> Labeler {
     let waiting = Waiting { start: Instant::now(), since: Mutex::new(HashMap::new()) };
-    let made = Mutex::new(AllMade { files: HashMap::new(), sweep_at: SWEEP_MIN });
+    let made = Mutex::new(AllMade::new());
     Arc::new(move |file: &FileKind, stream: LogStream| {
         let (FileKind::Container { uid, .. } | FileKind::Volume { uid, .. }) = file else {
             return Labeling::Ready(path_labels(&place, file, stream));
@@ -254,27 +257,56 @@ pub fn labeler(place: Place, pods: Pods) -> Labeler {
             return Labeling::Wait;
         }
         waiting.forget(uid);
-        let labels = stream_labels(&place, &pod, file, stream);
-        let entry = made.entry(file.clone()).or_insert_with(|| Made::new(&pod));
-        entry.keep(&pod, stream, &labels);
-        all.sweep();
-        Labeling::Ready(labels)
+        let labels = made.get(file).and_then(|made| made.sibling(&pod, stream));
+        let labels = labels.unwrap_or_else(|| stream_labels(&place, &pod, file, stream));
+        Labeling::Ready(all.keep(file, &pod, stream, &labels))
     })
 }
 
 /// The labels of all files, for as long as somebody uses them.
 struct AllMade {
     files: HashMap<FileKind, Made>,
+    /// Each name and value once: most labels of most pods are the same.
+    texts: HashSet<Arc<str>>,
     sweep_at: usize,
 }
 
 impl AllMade {
+    fn new() -> Self {
+        Self { files: HashMap::new(), texts: HashSet::new(), sweep_at: SWEEP_MIN }
+    }
+
+    /// Keeps the labels of a stream, and returns them made of texts that are there already.
+    fn keep(
+        &mut self,
+        file: &FileKind,
+        pod: &Arc<Pod>,
+        stream: LogStream,
+        labels: &Labels,
+    ) -> Labels {
+        let mut once = |text: &Arc<str>| match self.texts.get(text) {
+            Some(known) => known.clone(),
+            None => {
+                self.texts.insert(text.clone());
+                text.clone()
+            }
+        };
+        let pairs = labels.shared().iter().map(|(name, value)| (once(name), once(value)));
+        let labels: Labels = pairs.collect();
+        let entry = self.files.entry(file.clone()).or_insert_with(|| Made::new(pod));
+        entry.keep(pod, stream, &labels);
+        self.sweep();
+        labels
+    }
+
     /// Drops what belongs to files that are read no more, whenever there are twice as many as after
     /// the last time.
     fn sweep(&mut self) {
         if self.files.len() >= self.sweep_at {
             self.files.retain(|_, made| made.streams.iter().flatten().any(Labels::is_shared));
             self.files.shrink_to_fit();
+            self.texts.retain(|text| Arc::strong_count(text) > 1);
+            self.texts.shrink_to_fit();
             self.sweep_at = SWEEP_MIN.max(2 * self.files.len());
         }
     }
@@ -294,6 +326,13 @@ impl Made {
     fn labels(&self, pod: &Arc<Pod>, stream: LogStream) -> Option<Labels> {
         let same = Arc::ptr_eq(&self.pod, pod);
         self.streams[stream as usize].clone().filter(|_| same)
+    }
+
+    /// The labels of a stream, made from those of another one of the same file.
+    fn sibling(&self, pod: &Arc<Pod>, stream: LogStream) -> Option<Labels> {
+        let same = Arc::ptr_eq(&self.pod, pod);
+        let sibling = self.streams.iter().flatten().next().filter(|_| same)?;
+        Some(sibling.with("stream", name_of(stream)))
     }
 
     fn keep(&mut self, pod: &Arc<Pod>, stream: LogStream, labels: &Labels) {

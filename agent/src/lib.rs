@@ -36,6 +36,7 @@ pub mod tail;
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,22 +101,13 @@ impl Agent {
         config: Config,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
-        let state = match StateDir::wait(&config.state_dir, patience).await {
-            Ok(state) => Some(state),
-            Err(error @ state::Error::Held { .. }) => return Err(error.into()),
-            // The positions are kept by the collector: logs go on, only nothing can be spooled.
-            Err(error) => {
-                tracing::error!(%error, "nothing can be kept on this node, going on without");
-                None
-            }
-        };
+        let state = take_folder(&config.state_dir, patience).await?;
         let client = Client::new(&config.collector)?.with_timeout(COLLECTOR_TIMEOUT);
         let namespace_labels = watch::Sender::new(config.namespace_labels);
-        let wanted = namespace_labels.subscribe().into();
         let mut memory = state.as_ref().map(|_| Memory::new(&config.state_dir));
         let remembered = memory.as_mut().map(Memory::load).unwrap_or_default();
-        let opened = Source::open(&config.pods, &config.place.node, wanted, remembered);
-        let (source, pods) = opened.await?;
+        let (node, wanted) = (&config.place.node, namespace_labels.subscribe().into());
+        let (source, pods) = Source::open(&config.pods, node, wanted, remembered).await?;
         let memory = memory.map(|memory| (memory, pods.clone()));
         pods::metrics::register(pods.clone(), registry).context("register the metrics of pods")?;
         let labeler = enrich::labeler(config.place.clone(), pods.clone());
@@ -152,15 +144,9 @@ impl Agent {
         });
         let journal = journal.transpose().context("register the metrics of the journal")?;
         let (place, door) = (config.place.clone(), client.clone());
-        let receiver = receive::Receiver::bind(
-            config.otlp,
-            place,
-            pods.clone(),
-            meaning.clone(),
-            door,
-            registry,
-        )
-        .await?;
+        let (known, rules) = (pods.clone(), meaning.clone());
+        let receiver =
+            receive::Receiver::bind(config.otlp, place, known, rules, door, registry).await?;
         let queue = Queue::new(config.scrape.queue_bytes_max, metrics.clone());
         let sender = Sender::new(queue.clone(), client, metrics.clone());
         let place = config.place.clone();
@@ -289,6 +275,19 @@ impl Agent {
             }
         }
         result
+    }
+}
+
+/// Takes the agent's folder. Where it cannot be written nothing is kept, which is told.
+async fn take_folder(path: &Path, patience: Duration) -> Result<Option<StateDir>, state::Error> {
+    match StateDir::wait(path, patience).await {
+        Ok(state) => Ok(Some(state)),
+        Err(error @ state::Error::Held { .. }) => Err(error),
+        // The positions are kept by the collector: logs go on, only nothing can be spooled.
+        Err(error) => {
+            tracing::error!(%error, "nothing can be kept on this node, going on without");
+            Ok(None)
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::*;
 
 /// The settings of an agent whose pods come from `pods.json` in `folder`.
-fn config(folder: &std::path::Path, collector: &str) -> Config {
+fn config(folder: &Path, collector: &str) -> Config {
     let path = |name: &str| folder.join(name).display().to_string();
     let arguments = [
         ("--collector", collector.to_owned()),
