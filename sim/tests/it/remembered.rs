@@ -97,19 +97,28 @@ async fn an_api_that_is_back_is_no_problem_any_more() -> anyhow::Result<()> {
     api.apply(&pod("web"));
     let mut agent = start(&stack, &api)?;
     let own = Client::new(&format!("http://{}", stack.agent_http))?;
-    let problem = async |is_one: bool| {
+    // Empty when there is none.
+    let problem = async || {
         let pods = status(&own).await?["pods"].clone();
-        (pods["synced"] == true && pods["problem"].is_string() == is_one).then_some(())
+        let text = pods["problem"].as_str().unwrap_or_default().to_owned();
+        (pods["synced"] == true).then_some(text)
     };
-    wait_for("the list", async || problem(false).await).await.with_context(|| agent.log())?;
-    for mode in [Mode::Refuse, Mode::Status(403)] {
-        api.set(Mode::Refuse);
-        api.set(mode);
-        wait_for("a problem", async || problem(true).await).await.with_context(|| agent.log())?;
-        // No pod changes: that the watch goes on is all that there is to see.
-        api.set(Mode::Up);
-        wait_for("no problem", async || problem(false).await).await.with_context(|| agent.log())?;
-    }
+    let told = async |part: &str| {
+        let told = wait_for(part, async || problem().await.filter(|text| text.contains(part)));
+        told.await.with_context(|| agent.log())
+    };
+    let none = async || {
+        let none = wait_for("no problem", async || problem().await.filter(String::is_empty));
+        none.await.with_context(|| agent.log())
+    };
+    none().await?;
+    api.set(Mode::Refuse);
+    told("refused").await?;
+    api.set(Mode::Status(403));
+    told("as told").await?;
+    // No pod changes: that the watch goes on is all that there is to see.
+    api.set(Mode::Up);
+    none().await?;
     ensure!(agent.stop().await?.success(), "{}", agent.log());
     Ok(())
 }
