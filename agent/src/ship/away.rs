@@ -14,7 +14,7 @@ use crate::spool::{Oldest, Spool, Use};
 use crate::tail::reader::Event;
 
 /// How long a spool whose disk does not give the next batch is left alone.
-const SPOOL_PAUSE: Duration = Duration::from_secs(1);
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 
 impl Shipper {
     /// Takes up the next batch: the oldest of the spool; when it is empty, the reader's.
@@ -32,7 +32,7 @@ impl Shipper {
                     return;
                 }
                 Oldest::Later => {
-                    self.spool_retry = Some(Instant::now() + SPOOL_PAUSE);
+                    self.spool_retry = Some(Instant::now() + UNREADABLE_PAUSE);
                     return;
                 }
                 Oldest::Empty => {}

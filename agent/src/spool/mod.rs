@@ -148,10 +148,12 @@ impl Spool {
         &self.config
     }
 
-    /// Reads what an earlier process has left. A failure is told; each later call tries again.
-    pub fn open(&mut self) {
+    /// Reads what an earlier process has left, and says whether that could be done. A failure is told;
+    /// each later call tries again.
+    pub fn open(&mut self) -> bool {
         let opened = self.opened().map(|_| ());
         self.note(&opened);
+        opened.is_ok()
     }
 
     /// Whether no batch waits.
