@@ -257,7 +257,7 @@ impl Reader {
     /// How long nothing is to be done. Looks are gathered: it is never very short.
     fn pause(&self) -> Duration {
         let now = Instant::now();
-        let mut next = self.next_scan;
+        let mut next = self.ends_at().map_or(self.next_scan, |end| end.min(self.next_scan));
         if self.may_send() {
             if let Some(since) = self.open_since {
                 next = next.min(since + self.config.batch_age);
