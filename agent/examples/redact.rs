@@ -43,9 +43,10 @@ fn main() -> std::io::Result<()> {
         let _infallible = write!(table, " | {name}, {} bytes", line.len());
     }
     table.push_str(" |\n|---|---|---|---|---|\n");
-    for presets in [&["secrets"][..], &["pci"], &["healthcare"], &["secrets", "pci", "healthcare"]] {
+    for presets in [&["secrets"][..], &["pci"], &["healthcare"], &["secrets", "pci", "healthcare"]]
+    {
         let detectors = presets.iter().filter_map(|preset| named(preset)).flatten();
-        let wanted = detectors.map(|detector| (detector, Action::Mask)).collect();
+        let wanted: Vec<_> = detectors.map(|detector| (detector, Action::Mask)).collect();
         let redactor = Redactor::new(wanted, Vec::new(), None);
         let _infallible = write!(table, "| {}", presets.join(", "));
         for (_, line) in KINDS {

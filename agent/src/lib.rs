@@ -36,6 +36,7 @@ pub mod tail;
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,11 +177,7 @@ impl Agent {
             scraped: scraper.overview(),
         };
         let listener = match config.http {
-            Some(address) => {
-                let listener = TcpListener::bind(address).await;
-                let listener = listener.with_context(|| format!("listen on {address} (--http)"))?;
-                Some((listener, status::router(sources)))
-            }
+            Some(address) => Some((listen(address).await?, status::router(sources))),
             None => None,
         };
         let grace = config.grace;
@@ -221,7 +218,7 @@ impl Agent {
 
     /// Where `/metrics` and its siblings are answered.
     #[must_use]
-    pub fn address(&self) -> Option<std::net::SocketAddr> {
+    pub fn address(&self) -> Option<SocketAddr> {
         self.listener.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
     }
 
@@ -276,6 +273,11 @@ impl Agent {
         }
         result
     }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("listen on {address} (--http)"))
 }
 
 /// Takes the agent's folder. Where it cannot be written nothing is kept, which is told.
