@@ -211,6 +211,23 @@ async fn what_lines_mean_and_which_are_read_is_followed() -> anyhow::Result<()> 
     let status: serde_json::Value = serde_json::from_slice(&answer.body)?;
     assert_eq!(status["config"]["restart_needed"], serde_json::json!([]), "{status}");
     assert_eq!(status["spool"]["bytes_max"], 7 << 20, "{status}");
+
+    // A pattern that comes back goes on where it was.
+    let log = stack.path("own/app.log").display().to_string();
+    let is_read = async || {
+        let page = own.get("/status.json?limit=100", &[]).await.ok()?.text();
+        Some(page.contains(&log))
+    };
+    replace(&stack, "redact: {presets: [email]}\n")?;
+    let left = wait_for("the file to be left", async || is_read().await.filter(|read| !read));
+    left.await.with_context(|| agent.log())?;
+    replace(&stack, &new)?;
+    let back = wait_for("the file to be read", async || is_read().await.filter(|read| *read));
+    back.await.with_context(|| agent.log())?;
+    std::fs::write(stack.path("own/app.log"), "of the node\nand more\n")?;
+    texts(&stack, r#"{team="dock"} |= "more""#, 1).await.with_context(|| agent.log())?;
+    let node = texts(&stack, r#"{team="dock"}"#, 2).await?;
+    assert_eq!(node, ["of the node", "and more"]);
     assert!(agent.stop().await?.success(), "{}", agent.log());
     Ok(())
 }
