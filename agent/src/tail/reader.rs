@@ -250,8 +250,10 @@ impl Reader {
         more && self.may_send()
     }
 
+    /// Whether another batch may be on its way. (Void ones of before a conflict may still be in the
+    /// channel.)
     fn may_send(&self) -> bool {
-        self.under_way < UNDER_WAY_MAX
+        self.under_way < UNDER_WAY_MAX && self.out.capacity() > 0
     }
 
     /// How long nothing is to be done. Looks are gathered: it is never very short.
@@ -421,7 +423,8 @@ impl Reader {
         let request = self.away.is_none().then(|| self.request(&batch));
         let outgoing = Outgoing { epoch: self.epoch, batch, request };
         self.under_way += 1;
-        if self.out.try_send(Parcel::Batch(outgoing)).is_err() {
+        // There is room, but for the last batch: that waits for it.
+        if self.out.blocking_send(Parcel::Batch(outgoing)).is_err() {
             tracing::debug!("shipper has ended, batch is dropped");
         }
     }
@@ -432,3 +435,6 @@ impl Reader {
         number
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,13 +41,11 @@ impl Reader {
             left.is_some()
         });
         let entries = chains.flat_map(|c| &c.files).map(|file| self.entry(file)).collect();
-        // The room for batches must stay.
+        // The room for batches must stay; the last ledger waits for its own.
         if self.out.capacity() <= UNDER_WAY_MAX && self.ending.is_none() {
             tracing::debug!("shipper is busy, ledger is left out");
-            return;
-        }
-        if self.out.try_send(Parcel::Ledger(entries)).is_err() {
-            tracing::debug!("shipper is busy or has ended, ledger is dropped");
+        } else if self.out.blocking_send(Parcel::Ledger(entries)).is_err() {
+            tracing::debug!("shipper has ended, ledger is dropped");
         }
     }
 
