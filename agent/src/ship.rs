@@ -54,6 +54,9 @@ pub use metrics::Metrics;
 /// How long the collector may take to answer at the end of the process before what is read goes to
 /// the spool.
 const END_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a spool that cannot be opened is waited for at the start, and how often it is tried.
+const SPOOL_PATIENCE: Duration = Duration::from_secs(2);
+const SPOOL_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the reader hands over.
 #[derive(Debug)]
@@ -197,7 +200,7 @@ impl Shipper {
     /// Asks for the committed positions, then sends what comes, until the channel is closed and
     /// everything is safe: in the store or in the spool.
     pub async fn run(mut self, mut parcels: mpsc::Receiver<Parcel>, mut end: Shutdown) {
-        self.with_spool(Spool::open).await;
+        self.open_spool(&mut end).await;
         let mut attempt: Option<Attempt> = None;
         let mut retry_at = Instant::now();
         loop {
@@ -243,6 +246,22 @@ impl Shipper {
         let _closed = tokio::task::spawn_blocking(move || drop(spool)).await;
     }
 
+    /// Opens the spool. One that cannot be opened yet (another process may still have it) may hold what
+    /// is older than all that can be read: it is waited for a little.
+    async fn open_spool(&mut self, end: &mut Shutdown) {
+        let give_up = Instant::now() + SPOOL_PATIENCE;
+        while self.spool.is_some() && !self.with_spool(Spool::open).await {
+            let pause = Instant::now() + SPOOL_PAUSE;
+            if pause > give_up {
+                return;
+            }
+            tokio::select! {
+                () = sleep_until(pause) => {}
+                () = end.wait() => return,
+            }
+        }
+    }
+
     /// Nothing more comes, and all that came is safe.
     fn is_done(&self) -> bool {
         let under_way = self.current.as_ref().is_some_and(|c| c.origin == Origin::Reader);
@@ -265,7 +284,7 @@ impl Shipper {
     /// When the collector counts as away if it has not answered.
     fn overdue(&self) -> Option<Instant> {
         let spool = self.spool.as_ref().filter(|_| !self.away)?;
-        let limit = self.waiting_since? + spool.config().after;
+        let limit = self.waiting_since? + spool.limits().after();
         Some(self.ending.map_or(limit, |ending| limit.min(ending + END_PATIENCE)))
     }
 

@@ -14,7 +14,7 @@ use crate::spool::{Oldest, Spool, Use};
 use crate::tail::reader::Event;
 
 /// How long a spool whose disk does not give the next batch is left alone.
-const SPOOL_PAUSE: Duration = Duration::from_secs(1);
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 
 impl Shipper {
     /// Takes up the next batch: the oldest of the spool; when it is empty, the reader's.
@@ -32,7 +32,7 @@ impl Shipper {
                     return;
                 }
                 Oldest::Later => {
-                    self.spool_retry = Some(Instant::now() + SPOOL_PAUSE);
+                    self.spool_retry = Some(Instant::now() + UNREADABLE_PAUSE);
                     return;
                 }
                 Oldest::Empty => {}
@@ -75,9 +75,9 @@ impl Shipper {
             }
             Parcel::Ledger(entries) => {
                 // The spool has said why, if it cannot.
-                let why = if self.ending.is_some() { Use::End } else { Use::Ledger };
+                let share = if self.ending.is_some() { Use::All } else { Use::Reserve };
                 self.with_spool(move |spool| {
-                    let _kept = spool.keep_ledger(entries, why).is_ok();
+                    let _kept = spool.keep_ledger(entries, share).is_ok();
                 })
                 .await;
             }
@@ -143,9 +143,9 @@ impl Shipper {
 
     /// Puts into the spool what neither it nor the collector has, as far as it takes it.
     pub(super) async fn keep(&mut self) {
-        let why = if self.ending.is_some() { Use::End } else { Use::Batch };
+        let share = if self.ending.is_some() { Use::Reserve } else { Use::Most };
         if let Some(current) = self.current.take_if(|c| c.origin == Origin::Reader) {
-            self.keep_current(current, why).await;
+            self.keep_current(current, share).await;
         }
         let stuck = self.current.as_ref().is_some_and(|c| c.origin == Origin::Reader);
         if self.held.is_empty() || stuck {
@@ -159,7 +159,7 @@ impl Shipper {
                 let mut left: VecDeque<Outgoing> = held;
                 let mut kept = Vec::new();
                 while let Some(next) = left.front() {
-                    if spool.append(&next.batch, why).is_err() {
+                    if spool.append(&next.batch, share).is_err() {
                         break;
                     }
                     kept.extend(left.pop_front().map(|o| o.batch));
@@ -176,10 +176,10 @@ impl Shipper {
 
     /// Puts the batch that is being sent into the spool. It may have parts that are each a batch by
     /// now; an attempt that is under way goes on for the first of them.
-    async fn keep_current(&mut self, current: Current, why: Use) {
+    async fn keep_current(&mut self, current: Current, share: Use) {
         let (current, first) = self
             .with_spool(move |spool| {
-                let first = append_all(spool, current.parts.iter().rev().map(|p| &p.batch), why);
+                let first = append_all(spool, current.parts.iter().rev().map(|p| &p.batch), share);
                 (Some(current), first)
             })
             .await;
@@ -207,11 +207,11 @@ impl Current {
 fn append_all<'a>(
     spool: &mut Spool,
     batches: impl Iterator<Item = &'a Batch>,
-    why: Use,
+    share: Use,
 ) -> Option<u64> {
     let mut first = None;
     for batch in batches {
-        let seq = spool.append(batch, why).ok()?;
+        let seq = spool.append(batch, share).ok()?;
         first.get_or_insert(seq);
     }
     first

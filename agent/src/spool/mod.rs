@@ -28,6 +28,7 @@ pub mod bytes;
 mod error;
 mod frame;
 pub mod ledger;
+mod limits;
 mod metrics;
 mod read;
 mod view;
@@ -48,6 +49,7 @@ use crate::batch::Batch;
 use ledger::Entry;
 
 pub use error::Error;
+pub use limits::Limits;
 pub use metrics::Metrics;
 pub use read::Oldest;
 pub use view::{Overview, View};
@@ -62,8 +64,8 @@ const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// This part of the bytes is for ledgers and for the end of the process.
 const RESERVE_FRACTION: u64 = 16;
-/// This part is for the end alone.
-const END_FRACTION: u64 = 32;
+/// This part is for the ledgers that must not fail: the last one, and those before a removal.
+const LAST_FRACTION: u64 = 32;
 /// Name of the file that is locked by who has the spool open.
 const LOCK: &str = "lock";
 
@@ -85,9 +87,21 @@ struct Pending {
     written: Nanos,
 }
 
+/// How much of the bytes a frame may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// A batch, while the process goes on.
+    Most,
+    /// A batch at the end of the process; a ledger that another one will follow.
+    Reserve,
+    /// A ledger that must not fail.
+    All,
+}
+
 /// Batches on disk.
 pub struct Spool {
     config: Config,
+    limits: Limits,
     view: View,
     metrics: Metrics,
     open: Option<Open>,
@@ -105,17 +119,6 @@ pub struct Spool {
     problem: Option<&'static str>,
 }
 
-/// What a frame is written for: how much of the bytes it may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
-    /// Batches, while the process goes on.
-    Batch,
-    /// A ledger.
-    Ledger,
-    /// The end of the process.
-    End,
-}
-
 struct Open {
     journal: Journal,
     reader: Option<journal::Reader>,
@@ -126,8 +129,8 @@ impl Spool {
     /// A spool that has not looked at its folder yet: see [`Spool::open`].
     #[must_use]
     pub fn new(config: Config, view: View, metrics: Metrics) -> Self {
-        view.update(|overview| overview.bytes_max = config.bytes_max);
         Self {
+            limits: Limits::new(&config, view.clone()),
             config,
             view,
             metrics,
@@ -142,16 +145,18 @@ impl Spool {
         }
     }
 
-    /// The settings.
+    /// Its limits, as they are at any time.
     #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
-    /// Reads what an earlier process has left. A failure is told; each later call tries again.
-    pub fn open(&mut self) {
+    /// Reads what an earlier process has left, and says whether that could be done. A failure is told;
+    /// each later call tries again.
+    pub fn open(&mut self) -> bool {
         let opened = self.opened().map(|_| ());
         self.note(&opened);
+        opened.is_ok()
     }
 
     /// Whether no batch waits.
@@ -193,13 +198,13 @@ impl Spool {
     ///
     /// # Errors
     /// When it is not kept.
-    pub fn append(&mut self, batch: &Batch, why: Use) -> Result<u64, Error> {
+    pub fn append(&mut self, batch: &Batch, share: Use) -> Result<u64, Error> {
         if self.owes_ledger {
-            self.keep_ledger(self.ledger.clone(), why)?;
+            self.keep_ledger(self.ledger.clone(), share)?;
         }
         let written = clock::unix_nanos();
         let payload = frame::encode_batch(batch, written);
-        let kept = self.write(&payload, why);
+        let kept = self.write(&payload, share);
         self.note(&kept);
         let seq = kept?;
         self.pending.push_back(Pending { seq, written });
@@ -215,9 +220,9 @@ impl Spool {
     ///
     /// # Errors
     /// When it is not kept.
-    pub fn keep_ledger(&mut self, entries: Vec<Entry>, why: Use) -> Result<(), Error> {
+    pub fn keep_ledger(&mut self, entries: Vec<Entry>, share: Use) -> Result<(), Error> {
         let payload = frame::encode_ledger(self.delivered, &entries);
-        let kept = self.write(&payload, why).map(|_| ());
+        let kept = self.write(&payload, share).map(|_| ());
         if kept.is_err() {
             self.note(&kept);
         }
@@ -253,7 +258,7 @@ impl Spool {
     fn remove_before(&mut self, seq: u64) {
         let Some(open) = &self.open else { return };
         let disposable = open.journal.is_disposable_before(seq);
-        if disposable && self.keep_ledger(self.ledger_now(), Use::End).is_ok() {
+        if disposable && self.keep_ledger(self.ledger_now(), Use::All).is_ok() {
             self.truncate_before(seq);
         }
     }
@@ -266,7 +271,7 @@ impl Spool {
         let entries = self.ledger_now();
         self.ends.clear();
         self.truncate_before(next);
-        self.owes_ledger = self.keep_ledger(entries.clone(), Use::End).is_err();
+        self.owes_ledger = self.keep_ledger(entries.clone(), Use::All).is_err();
         self.ledger = entries;
     }
 
@@ -298,13 +303,13 @@ impl Spool {
         entries
     }
 
-    fn write(&mut self, payload: &[u8], why: Use) -> Result<u64, Error> {
-        let bytes_max = self.config.bytes_max;
+    fn write(&mut self, payload: &[u8], share: Use) -> Result<u64, Error> {
+        let bytes_max = self.limits.bytes_max();
         let limit = bytes_max
-            - match why {
-                Use::Batch => bytes_max / RESERVE_FRACTION,
-                Use::Ledger => bytes_max / END_FRACTION,
-                Use::End => 0,
+            - match share {
+                Use::Most => bytes_max / RESERVE_FRACTION,
+                Use::Reserve => bytes_max / LAST_FRACTION,
+                Use::All => 0,
             };
         let journal = &self.opened()?.journal;
         let bytes = journal.stats().bytes;
@@ -340,7 +345,7 @@ impl Spool {
         let options_ = options.read(true).write(true).create(true).truncate(false);
         let lock = options_.open(path.join(LOCK)).map_err(folder)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| folder(e.into()))?;
-        let segment_bytes = self.config.bytes_max / SEGMENTS;
+        let segment_bytes = self.limits.bytes_max() / SEGMENTS;
         let options = Options {
             name: "spool".into(),
             segment_bytes: segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),

@@ -118,7 +118,8 @@ pub struct Reader {
     metrics: Metrics,
     out: mpsc::Sender<Parcel>,
     scanner: Scanner,
-    chains: BTreeMap<u64, Chain>,
+    /// Each apart: the tree leaves half of its room free.
+    chains: BTreeMap<u64, Box<Chain>>,
     keys: HashMap<ChainKey, u64>,
     chain_of: HashMap<FileNumber, u64>,
     positions: Option<Positions>,
@@ -133,7 +134,8 @@ pub struct Reader {
     counted: Taken,
     compressor: zstd::bulk::Compressor<'static>,
     buffer: Vec<u8>,
-    /// The last batch before and after compression: room that is used again.
+    /// The last batch before and after compression: room that is used again while one follows the
+    /// other.
     plain: Vec<u8>,
     packed: Vec<u8>,
     next_number: u32,
@@ -234,6 +236,7 @@ impl Reader {
         let now = Instant::now();
         if now >= self.next_scan {
             self.scan(now);
+            self.give_back_room();
         }
         let more = self.read(now);
         let age = self.config.batch_age;
@@ -247,14 +250,16 @@ impl Reader {
         more && self.may_send()
     }
 
+    /// Whether another batch may be on its way. (Void ones of before a conflict may still be in the
+    /// channel.)
     fn may_send(&self) -> bool {
-        self.under_way < UNDER_WAY_MAX
+        self.under_way < UNDER_WAY_MAX && self.out.capacity() > 0
     }
 
     /// How long nothing is to be done. Looks are gathered: it is never very short.
     fn pause(&self) -> Duration {
         let now = Instant::now();
-        let mut next = self.next_scan;
+        let mut next = self.ends_at().map_or(self.next_scan, |end| end.min(self.next_scan));
         if self.may_send() {
             if let Some(since) = self.open_since {
                 next = next.min(since + self.config.batch_age);
@@ -394,6 +399,14 @@ impl Reader {
         }
     }
 
+    /// Between two bursts nobody needs the room of the last batches.
+    fn give_back_room(&mut self) {
+        if self.open_since.is_none() && self.under_way == 0 {
+            self.plain = Vec::new();
+            self.packed = Vec::new();
+        }
+    }
+
     /// Closes the open batch and gives it to the shipper.
     fn hand_over(&mut self) {
         self.open_since = None;
@@ -410,7 +423,8 @@ impl Reader {
         let request = self.away.is_none().then(|| self.request(&batch));
         let outgoing = Outgoing { epoch: self.epoch, batch, request };
         self.under_way += 1;
-        if self.out.try_send(Parcel::Batch(outgoing)).is_err() {
+        // There is room, but for the last batch: that waits for it.
+        if self.out.blocking_send(Parcel::Batch(outgoing)).is_err() {
             tracing::debug!("shipper has ended, batch is dropped");
         }
     }
@@ -421,3 +435,6 @@ impl Reader {
         number
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,10 +57,16 @@ impl Reader {
 
     /// Whether nothing more is to be read.
     pub(super) fn has_ended(&self) -> bool {
-        let Some(ending) = self.ending else { return false };
-        let enough = |saved: Instant| self.away.is_some() && saved.elapsed() >= EVERYTHING_MAX;
-        let late = ending.since.elapsed() >= self.config.grace.mul_f32(READING_SHARE);
-        ending.done || late || ending.saved.is_some_and(enough)
+        self.ending.is_some_and(|ending| ending.done)
+            || self.ends_at().is_some_and(|end| end <= Instant::now())
+    }
+
+    /// When nothing more is read, once the process is to end.
+    pub(super) fn ends_at(&self) -> Option<Instant> {
+        let ending = self.ending?;
+        let late = ending.since + self.config.grace.mul_f32(READING_SHARE);
+        let enough = ending.saved.filter(|_| self.away.is_some());
+        Some(enough.map_or(late, |saved| late.min(saved + EVERYTHING_MAX)))
     }
 
     /// Hands over what is read.

@@ -33,15 +33,19 @@ impl Reader {
         if self.config.spool.is_none() || self.positions.is_none() {
             return;
         }
-        let files = self.chains.values().flat_map(|c| &c.files);
-        let entries = files.take(ENTRIES_MAX).map(|file| self.entry(file)).collect();
-        // The room for batches must stay.
+        // A container's files all or none: a line may begin in one and end in the next.
+        let mut room = ENTRIES_MAX;
+        let chains = self.chains.values().take_while(|chain| {
+            let left = room.checked_sub(chain.files.len());
+            room = left.unwrap_or(0);
+            left.is_some()
+        });
+        let entries = chains.flat_map(|c| &c.files).map(|file| self.entry(file)).collect();
+        // The room for batches must stay; the last ledger waits for its own.
         if self.out.capacity() <= UNDER_WAY_MAX && self.ending.is_none() {
             tracing::debug!("shipper is busy, ledger is left out");
-            return;
-        }
-        if self.out.try_send(Parcel::Ledger(entries)).is_err() {
-            tracing::debug!("shipper is busy or has ended, ledger is dropped");
+        } else if self.out.blocking_send(Parcel::Ledger(entries)).is_err() {
+            tracing::debug!("shipper has ended, ledger is dropped");
         }
     }
 
