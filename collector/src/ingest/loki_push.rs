@@ -3,9 +3,11 @@
 //! A request is taken whole or not at all; Loki keeps the good streams of some bad requests and
 //! drops those of others.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
+use taffrail_model::labels::{is_valid_name, write_quoted};
 use taffrail_model::time::NANOS_PER_SEC;
 use taffrail_model::{Labels, Level, LogEntry, Nanos, StreamEntries};
 
@@ -74,16 +76,36 @@ pub fn decode_json(body: &[u8]) -> Result<Vec<LogPart>, Refusal> {
         .map_err(|error| Refusal::Content(format!("not a push request: {error}")))?;
     let mut streams = Vec::with_capacity(request.streams.len());
     for stream in request.streams {
-        if let Some(name) =
-            stream.stream.keys().find(|name| !taffrail_model::labels::is_valid_name(name))
-        {
-            let text = format!("couldn't parse labels: {name:?} is not a label name");
-            return Err(Refusal::Content(text));
-        }
+        check_names(&stream.stream)?;
         let entries = stream.values.into_iter().map(|value| (value.ts, value.line, value.metadata));
         streams.push((Labels::from_pairs(stream.stream), entries.collect()));
     }
     finish(streams)
+}
+
+/// Refuses what is no label name, in the words of Loki, which writes the labels as text and reads that:
+/// the column is that of the character in it.
+fn check_names(labels: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    let mut column = 2;
+    for (name, value) in labels {
+        if is_valid_name(name) {
+            // `name="value", `
+            let mut quoted = String::new();
+            let _ = write_quoted(&mut quoted, value);
+            column += name.chars().count() + quoted.chars().count() + 3;
+            continue;
+        }
+        let allowed = |c: char| c == '_' || c.is_ascii_alphanumeric();
+        let reason = match name.chars().enumerate().find(|(_, c)| !allowed(*c)) {
+            Some((at, c)) => {
+                let at = column + at;
+                format!("1:{at}: parse error: unexpected character inside braces: '{c}'")
+            }
+            None => format!("{name:?} is not a label name"),
+        };
+        return Err(Refusal::Content(format!("couldn't parse labels: {reason}")));
+    }
+    Ok(())
 }
 
 fn nanos(seconds: i64, nanos: i32) -> Result<Nanos, Refusal> {
@@ -142,7 +164,7 @@ struct JsonRequest {
 #[derive(serde::Deserialize)]
 struct JsonStream {
     #[serde(default)]
-    stream: std::collections::BTreeMap<String, String>,
+    stream: BTreeMap<String, String>,
     #[serde(default)]
     values: Vec<JsonEntry>,
 }
@@ -175,7 +197,7 @@ impl<'de> Visitor<'de> for EntryVisitor {
         let ts =
             ts.map_err(|_| A::Error::custom(format!("{time:?} is not a time in nanoseconds")))?;
         let line = seq.next_element()?.ok_or_else(|| A::Error::invalid_length(1, &self))?;
-        let metadata: Option<std::collections::BTreeMap<String, String>> = seq.next_element()?;
+        let metadata: Option<BTreeMap<String, String>> = seq.next_element()?;
         if seq.next_element::<serde::de::IgnoredAny>()?.is_some() {
             return Err(A::Error::invalid_length(4, &self));
         }

@@ -30,7 +30,10 @@ fn what_loki_refuses_is_refused() {
         ("", "EOF"),
         ("{\"streams\":[", "EOF"),
         (r#"{"streams":[]}"#, "at least one valid stream"),
-        (r#"{"streams":[{"stream":{"a-b":"c"},"values":[["1","x"]]}]}"#, "couldn't parse labels"),
+        (
+            r#"{"streams":[{"stream":{"a":"é\"","k8s.b":"c"},"values":[["1","x"]]}]}"#,
+            "couldn't parse labels: 1:14: parse error: unexpected character inside braces: '.'",
+        ),
         (
             r#"{"streams":[{"stream":{"k8s.pod":"c"},"values":[["1","x"]]}]}"#,
             "couldn't parse labels",

@@ -23,8 +23,17 @@ pub(super) fn compile(pattern: &str, dot_newline: bool, anchored: bool) -> Resul
         // The engine explains itself over several lines; the reason is the last one.
         let why = error.to_string();
         let why = why.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
-        format!("error parsing regexp: {why}: `{pattern}`")
+        format!("error parsing regexp: {}: `{pattern}`", go_reason(why))
     })
+}
+
+/// The words of Go's engine, where it names the whole pattern too.
+pub(super) fn go_reason(why: &str) -> &str {
+    match why {
+        "unclosed group" => "missing closing )",
+        "unopened group" => "unexpected )",
+        other => other,
+    }
 }
 
 fn translate(pattern: &str) -> String {
@@ -203,6 +212,8 @@ mod tests {
             let error = compile(pattern, true, false).expect_err(pattern);
             assert!(error.starts_with("error parsing regexp: "), "{error}");
         }
+        let error = compile("a(", true, false).expect_err("open");
+        assert_eq!(error, "error parsing regexp: missing closing ): `a(`");
     }
 
     proptest! {

@@ -13,6 +13,7 @@ use taffrail_model::{MatchOp, Matcher};
 
 use super::ast::{Expr, LogExpr, MetricExpr};
 use super::error::ParseError;
+use super::go_regex::go_reason;
 use super::lexer::{self, Kind, Token};
 
 /// How deep parentheses and function calls may be nested.
@@ -284,7 +285,8 @@ impl<'q> Parser<'q> {
 /// Builds a matcher with Loki's dot, which is no newline.
 fn new_matcher(name: &str, op: MatchOp, value: &str) -> Result<Matcher, ParseError> {
     Matcher::new(name, op, value, false).map_err(|bad| {
-        ParseError::whole(format!("error parsing regexp: {}: `{}`", bad.reason, bad.pattern))
+        let why = go_reason(&bad.reason);
+        ParseError::whole(format!("error parsing regexp: {why}: `{}`", bad.pattern))
     })
 }
 
