@@ -141,6 +141,15 @@ async fn many_lines_are_all_shown_or_named() {
     let ((), (seen, dropped)) = tokio::join!(pusher, reader);
     assert_eq!((seen, dropped), (LINES, 0), "a client that reads loses nothing");
 
+    // The first lines wait for the client, however slow: they are not new.
+    let mut late = tail(&running, &format!("{query}&limit=5000")).await.unwrap();
+    let mut first = 0;
+    while first < 5000 {
+        let frame = frame(&mut late).await;
+        assert!(frame.get("dropped_entries").is_none(), "15 MB of first lines");
+        first += lines_of(&frame).len();
+    }
+
     // One that did not read is told what it missed.
     let (mut seen, mut missed) = (0, 0);
     while seen + missed < LINES {

@@ -3,14 +3,14 @@
 //! ```text
 //! store's broadcast -> pump: pipeline, frames -> (bounded) -> serve: socket, pings
 //! ```
-//! The pump never waits for the client: what does not fit into the queue is named in the next frame,
-//! under `dropped_entries`. The last lines before now come first; the subscription begins before they
-//! are read, so nothing is missed between, and what they have shown is not shown again.
+//! The last lines before now come first, as fast as the client takes them. After that the pump never
+//! waits: what does not fit into the queue is named in the next frame, under `dropped_entries`. The
+//! subscription begins before the store is read, so nothing is missed between, and what that has shown
+//! is not shown again.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
@@ -21,7 +21,7 @@ use taffrail_kit::clock;
 use taffrail_kit::shutdown::Shutdown;
 use taffrail_model::{Labels, LogEntry, Nanos, StreamEntries, TimeRange};
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::logql::ast::Expr;
@@ -42,6 +42,8 @@ use super::tail::{OVERLAP, Seen, place};
 /// Frames that wait for a slow client, and their bytes; what comes beyond is dropped and named.
 const FRAMES_MAX: usize = 256;
 const QUEUE_BYTES_MAX: usize = 4 << 20;
+/// Bytes of the first lines: they are held to be turned around. Older ones are left out.
+const FIRST_BYTES_MAX: usize = 32 << 20;
 /// Batches that wait for `delay_for`; older ones go out earlier.
 const DELAYED_MAX: usize = 4096;
 /// Longest `delay_for`, in seconds.
@@ -69,7 +71,8 @@ struct Wanted {
 type Batch = Arc<Vec<StreamEntries>>;
 
 enum Out {
-    Frame(String),
+    /// Holds its place in the queue until it is sent.
+    Frame(String, Option<OwnedSemaphorePermit>),
     Close(String),
 }
 
@@ -124,11 +127,9 @@ fn wanted(
 
 async fn run_tail(state: ApiState, wanted: Option<Wanted>, socket: WebSocket) {
     let (sender, receiver) = mpsc::channel(FRAMES_MAX);
-    let queued = Arc::new(AtomicUsize::new(0));
-    let (stop, patience) = (state.stop.clone(), state.config.timeout);
-    let serve = serve(socket, receiver, &queued, stop, patience);
+    let serve = serve(socket, receiver, state.stop.clone(), state.config.timeout);
     tokio::pin!(serve);
-    let queue = Queue { sender, bytes: queued.clone() };
+    let queue = Queue { sender, bytes: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)) };
     let pump = async move {
         let last = match wanted {
             Some(wanted) => pump(state, wanted, &queue).await,
@@ -145,13 +146,19 @@ async fn run_tail(state: ApiState, wanted: Option<Wanted>, socket: WebSocket) {
 /// The pump's end of the way to the client.
 struct Queue {
     sender: mpsc::Sender<Out>,
-    bytes: Arc<AtomicUsize>,
+    bytes: Arc<Semaphore>,
 }
 
 impl Queue {
     /// Whether a frame can go out now. Only the pump adds frames, so it stays true.
     fn has_room(&self) -> bool {
-        self.sender.capacity() > 1 && self.bytes.load(Ordering::Relaxed) < QUEUE_BYTES_MAX
+        self.sender.capacity() > 1 && self.bytes.available_permits() > 0
+    }
+
+    /// Waits until there is room, or nobody who would make it.
+    async fn room(&self) {
+        let _bytes = self.bytes.acquire().await;
+        let _places = self.sender.reserve_many(2).await;
     }
 
     /// Sends the frame if there is room and it has anything.
@@ -160,8 +167,10 @@ impl Queue {
             return;
         }
         if let Some(text) = frame.take() {
-            self.bytes.fetch_add(text.len(), Ordering::Relaxed);
-            let _gone = self.sender.try_send(Out::Frame(text)).is_err();
+            let bytes = text.len().min(self.bytes.available_permits());
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            let held = self.bytes.clone().try_acquire_many_owned(bytes).ok();
+            let _gone = self.sender.try_send(Out::Frame(text, held)).is_err();
         }
     }
 
@@ -182,7 +191,6 @@ impl Queue {
 async fn serve(
     mut socket: WebSocket,
     mut frames: mpsc::Receiver<Out>,
-    queued: &AtomicUsize,
     stop: Option<Shutdown>,
     patience: Duration,
 ) {
@@ -196,6 +204,7 @@ async fn serve(
     };
     tokio::pin!(stopped);
     loop {
+        let mut place = None;
         let message = tokio::select! {
             () = &mut stopped => closing(close_code::AWAY, "the collector ends"),
             _ = ping.tick() => Message::Ping(Vec::new().into()),
@@ -204,8 +213,8 @@ async fn serve(
                 Some(Ok(_)) => continue,
             },
             out = frames.recv() => match out {
-                Some(Out::Frame(text)) => {
-                    queued.fetch_sub(text.len(), Ordering::Relaxed);
+                Some(Out::Frame(text, held)) => {
+                    place = held;
                     Message::Text(text.into())
                 }
                 Some(Out::Close(reason)) => closing(close_code::ERROR, &reason),
@@ -214,6 +223,7 @@ async fn serve(
         };
         let last = matches!(message, Message::Close(_));
         let sent = timeout(patience, socket.send(message)).await;
+        drop(place);
         if last || !matches!(sent, Ok(Ok(()))) {
             return;
         }
@@ -234,14 +244,22 @@ async fn pump(state: ApiState, wanted: Wanted, queue: &Queue) -> String {
     let history = run(&state, move |cancel| history(&*logs, &asked, cancel)).await;
     // The store must be able to end while this tail waits.
     drop(state);
-    let (seen, rows) = match history.map_err(ApiError::from).and_then(|read| Ok(read?)) {
+    let First { seen, rows, cut } = match history.map_err(ApiError::from).and_then(|read| Ok(read?))
+    {
         Ok(read) => read,
         Err(error) => return error.message().to_owned(),
     };
     let mut lines = Lines { wanted, seen, labels: LineLabels::new() };
+    if let Some(ts) = cut {
+        frame.drop_unseen(ts, 1);
+    }
     for (labels, entry) in &rows {
+        if !queue.has_room() {
+            queue.room().await;
+        }
         lines.push(labels, entry, false, queue, &mut frame);
     }
+    queue.room().await;
     queue.flush(&mut frame);
     drop(rows);
     follow(&mut live, &mut lines, queue, &mut frame).await;
@@ -338,12 +356,17 @@ impl Lines {
     }
 }
 
-/// The last lines that the query lets through, oldest first, and what was looked at.
-fn history(
-    logs: &dyn LogSource,
-    wanted: &Wanted,
-    cancel: Cancel,
-) -> Result<(Seen, Vec<(Labels, LogEntry)>), SourceError> {
+/// The first lines.
+struct First {
+    /// All that were looked at.
+    seen: Seen,
+    /// The last ones that the query lets through, oldest first.
+    rows: Vec<(Labels, LogEntry)>,
+    /// The time before which lines are left out, when they are too long.
+    cut: Option<Nanos>,
+}
+
+fn history(logs: &dyn LogSource, wanted: &Wanted, cancel: Cancel) -> Result<First, SourceError> {
     let plan = &wanted.plan;
     let scan = LogScan {
         matchers: plan.matchers.clone(),
@@ -353,21 +376,27 @@ fn history(
         limit: plan.stages.is_empty().then_some(wanted.limit),
         cancel,
     };
-    let (mut seen, mut labels) = (Seen::default(), LineLabels::new());
-    let mut found = Vec::new();
+    let mut labels = LineLabels::new();
+    let mut first = First { seen: Seen::default(), rows: Vec::new(), cut: None };
+    let mut bytes = 0;
     logs.scan(&scan, &mut |stream, row| {
-        seen.add(stream, row.ts, row.line);
+        if bytes > FIRST_BYTES_MAX || !first.seen.is_small() {
+            first.cut = Some(row.ts);
+            return ControlFlow::Break(());
+        }
+        first.seen.add(stream, row.ts, row.line);
         if plan.admit(stream, &row, &mut labels).is_some() {
             let metadata = row.metadata.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
             let (ts, level, line) = (row.ts, row.level, row.line.into());
-            found.push((stream.clone(), LogEntry { ts, line, level, metadata }));
+            bytes += row.line.len();
+            first.rows.push((stream.clone(), LogEntry { ts, line, level, metadata }));
         }
-        if found.len() < wanted.limit && seen.is_small() {
+        if first.rows.len() < wanted.limit {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(())
         }
     })?;
-    found.reverse();
-    Ok((seen, found))
+    first.rows.reverse();
+    Ok(first)
 }
