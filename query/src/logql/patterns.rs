@@ -28,7 +28,7 @@ const TEMPLATES_MAX: usize = 4000;
 const SAMPLES_MAX: usize = 1_000_000;
 /// Bytes of a line that are looked at.
 const LINE_BYTES_MAX: usize = 3000;
-/// Words of two templates that must be the same, out of ten, for them to be one.
+/// Words of two templates that must be the same, out of ten that do not vary, for them to be one.
 const SAME_OF_TEN: usize = 7;
 /// Templates of one kind that another is compared with.
 const COMPARED_MAX: usize = 64;
@@ -235,9 +235,17 @@ fn merge(patterns: Vec<Pattern>) -> Vec<Pattern> {
     merged.into_iter().map(|(_, pattern)| pattern).collect()
 }
 
+/// Whether most of the words that do not vary are the same.
 fn is_near(one: &[String], other: &[String]) -> bool {
-    let same = one.iter().zip(other).filter(|(one, other)| one == other).count();
-    same < one.len() && same * 10 >= one.len() * SAME_OF_TEN
+    let (mut words, mut same) = (0, 0);
+    for (one, other) in one.iter().zip(other) {
+        let equal = one == other;
+        if !equal || !one.contains(PLACE) {
+            words += 1;
+            same += usize::from(equal);
+        }
+    }
+    same * 10 >= words * SAME_OF_TEN
 }
 
 /// What stands before the value in `name=value`.
@@ -275,7 +283,7 @@ mod tests {
     #[test]
     fn what_lines_have_in_common() {
         type Case<'a> = (&'a [&'a str], &'a [(&'a str, u64)]);
-        let cases: [Case; 6] = [
+        let cases: [Case; 7] = [
             (&["a b", "a b"], &[("a b", 2)]),
             (
                 &[
@@ -295,6 +303,14 @@ mod tests {
                     "the user bob has logged in to the shop now",
                 ],
                 &[("the user <_> has logged in to the shop now", 2)],
+            ),
+            (
+                &[
+                    "a=1 b=2 c=3 d=4 paid card",
+                    "a=2 b=3 c=4 d=5 paid card",
+                    "a=2 b=3 c=4 d=5 no card",
+                ],
+                &[("a=<_> b=<_> c=<_> d=<_> paid card", 2), ("a=2 b=3 c=4 d=5 no card", 1)],
             ),
             (
                 &["connection refused by db", "disk almost full now"],
