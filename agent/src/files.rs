@@ -139,8 +139,8 @@ pub fn with_rules(files: &[Files], others: VolumeRules) -> VolumeRules {
     if own.is_empty() {
         return others;
     }
-    Arc::new(move || {
-        let mut rules = others();
+    Arc::new(move |lanes| {
+        let mut rules = others(lanes);
         rules.extend(own.iter().cloned());
         rules
     })
@@ -243,7 +243,8 @@ mod tests {
     fn rules_are_added_to_those_of_the_moment() {
         let files = read(GOOD).expect("good");
         let rules =
-            with_rules(&files, Arc::new(|| vec![VolumeRule::new("/v", "*", RuleKind::Plain)]));
+            with_rules(&files, Arc::new(|_| vec![VolumeRule::new("/v", "*", RuleKind::Plain)]));
+        let rules = || rules(&mut crate::tail::lane::Lanes::default());
         assert_eq!(rules().len(), 3);
         assert_eq!(rules()[1].exclude, ["debug*"]);
     }

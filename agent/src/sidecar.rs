@@ -90,7 +90,7 @@ impl Sidecar {
         let rule = |(root, glob): &(PathBuf, String)| VolumeRule::new(root, glob, kind.clone());
         let rules: Vec<VolumeRule> = self.config.files.iter().map(rule).collect();
         let stage = self.stage.clone();
-        Arc::new(move || match stage.load(Ordering::Acquire) {
+        Arc::new(move |_| match stage.load(Ordering::Acquire) {
             GOING_ON => rules.clone(),
             LAST_LOOK => {
                 stage.store(LOOKED, Ordering::Release);
@@ -237,6 +237,7 @@ fn owner(pod: &Pod) -> Option<Owner> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tail::lane::Lanes;
     use proptest::prelude::*;
 
     #[test]
@@ -258,7 +259,7 @@ mod tests {
         let place = Place { cluster: String::new(), node: "n".into() };
         let (labeler, sidecar) = Sidecar::beside(config, place);
         let sidecar = sidecar.expect("a sidecar");
-        assert!(sidecar.rules()().is_empty());
+        assert!(sidecar.rules()(&mut Lanes::default()).is_empty());
         let file = FileKind::Volume {
             namespace: "shop".into(),
             pod: "web-7d9-x2x".into(),
@@ -300,6 +301,7 @@ mod tests {
         let (_, sidecar) = Sidecar::beside(config, Place::default());
         let sidecar = sidecar.expect("a sidecar");
         let rules = sidecar.rules();
+        let rules = || rules(&mut Lanes::default());
         assert_eq!([rules().len(), rules().len()], [1, 1]);
         sidecar.stage.store(LAST_LOOK, Ordering::Release);
         assert_eq!([rules().len(), rules().len(), rules().len()], [1, 0, 0]);

@@ -42,6 +42,8 @@ mod lag;
 mod ledger;
 mod place;
 mod reconcile;
+mod remote;
+mod room;
 
 /// How many batches may wait for their acknowledgement. One is sent, one is ready, one is a reserve
 /// for the time that an answer takes to come back.
@@ -121,6 +123,13 @@ pub struct Reader {
     chains: BTreeMap<u64, Chain>,
     keys: HashMap<ChainKey, u64>,
     chain_of: HashMap<FileNumber, u64>,
+    /// Which chain took up a file last.
+    file_of: HashMap<FileId, u64>,
+    /// How many files are held, as counted last; and whether nothing could be let go of since.
+    held: usize,
+    crowded: bool,
+    /// What is asked for of files on network file systems that are not read yet.
+    pending: remote::Pending,
     positions: Option<Positions>,
     /// Whether they are the collector's.
     firm: bool,
@@ -140,6 +149,8 @@ pub struct Reader {
     /// The chain whose turn is next, when a round was broken off.
     cursor: u64,
     next_scan: Instant,
+    /// When the last look at the folders ended.
+    last_scan: Option<Instant>,
     /// After a hint folders are looked at more often for a while: a new pod's files come one by one.
     hot_until: Instant,
     /// When the first record of the open batch came.
@@ -177,6 +188,10 @@ impl Reader {
             chains: BTreeMap::new(),
             keys: HashMap::new(),
             chain_of: HashMap::new(),
+            file_of: HashMap::new(),
+            held: 0,
+            crowded: false,
+            pending: remote::Pending::default(),
             positions: None,
             firm: false,
             away: false,
@@ -191,6 +206,7 @@ impl Reader {
             next_chain: 0,
             cursor: 0,
             next_scan: now,
+            last_scan: None,
             hot_until: now + HOT_FOR,
             open_since: None,
             under_way: 0,
@@ -280,8 +296,11 @@ impl Reader {
             Event::Conflict(positions) => self.rewind(&positions),
             Event::Hint(waiting) => {
                 waiting.store(false, Ordering::Release);
-                self.hot_until = Instant::now() + HOT_FOR;
-                self.next_scan = Instant::now();
+                let now = Instant::now();
+                self.hot_until = now + HOT_FOR;
+                // However many hints there are, there is a pause between two looks.
+                let soon = self.last_scan.map_or(now, |last| now.max(last + self.config.poll_min));
+                self.next_scan = self.next_scan.min(soon);
             }
             Event::Status(answer) => {
                 // The asker may have gone away meanwhile.
@@ -304,10 +323,11 @@ impl Reader {
         let cursor = self.cursor;
         let mut order: Vec<u64> = due(cursor..).collect();
         order.extend(due(0..).take_while(|id| *id < cursor));
-        let (mut more, mut bytes) = (false, 0);
+        let (mut more, mut waits, mut bytes) = (false, false, 0);
         for id in order {
             let progress = self.turn(id, now);
             more |= progress.more;
+            waits |= progress.waits;
             bytes += progress.bytes;
             if self.builder.bytes() >= self.config.batch_bytes {
                 self.hand_over();
@@ -317,7 +337,7 @@ impl Reader {
                 }
             }
         }
-        if bytes == 0 && self.chains.values().all(|c| c.whole) {
+        if bytes == 0 && !waits && self.chains.values().all(|c| c.whole) {
             self.pass_in_silence();
         }
         self.cursor = 0;
@@ -339,6 +359,10 @@ impl Reader {
         let held = chain.held();
         let progress = self.with_turn(now, |turn| chain.turn(turn));
         let opened = chain.held() > held;
+        self.held = (self.held + chain.held()).saturating_sub(held);
+        if let Some(positions) = &mut self.positions {
+            chain.left.drain(..).for_each(|(id, known)| positions.give_back(id, known));
+        }
         if self.next_number != numbers {
             self.chain_of.extend(chain.files.iter().map(|f| (f.number, id)));
         }

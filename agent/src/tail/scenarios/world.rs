@@ -77,7 +77,7 @@ impl World {
         let pipeline = LogPipeline::new(
             self.config.clone(),
             self.labeler.clone(),
-            Arc::new(move || rules.lock().unwrap().clone()),
+            Arc::new(move |_| rules.lock().unwrap().clone()),
             self.fake.client(),
             &registry,
         )
