@@ -321,7 +321,8 @@ impl Scanner {
                 let leads = || lane.is_none() && std::fs::read_link(path).is_ok();
                 let gone = error.kind() == std::io::ErrorKind::NotFound;
                 if !gone || Some(path) == self.pods_root.as_deref() || leads() {
-                    let why = if lane.is_some() { error.to_string() } else { explain(path, &error) };
+                    let why =
+                        if lane.is_some() { error.to_string() } else { explain(path, &error) };
                     scan.problems.push((path.to_owned(), why));
                     // Not to be seen is not to be gone: what is open stays open.
                     self.stay(path, !gone);

@@ -126,8 +126,11 @@ pub fn rules(
         let Some(text) = pod.annotations.get(ANNOTATION) else { continue };
         let lent = !live || pod.ending || pod.finished() || pods.problem.is_some();
         for (at, entry) in text.split(',').map(str::trim).filter(|e| !e.is_empty()).enumerate() {
-            let rules =
-                if at < RULES_MAX { of_entry(pod, entry, roots, lanes) } else { Err(Problem::TooMany) };
+            let rules = if at < RULES_MAX {
+                of_entry(pod, entry, roots, lanes)
+            } else {
+                Err(Problem::TooMany)
+            };
             match rules {
                 Ok(rules) => {
                     let rules = rules.into_iter().map(|rule| VolumeRule { lent, ..rule });
@@ -224,12 +227,7 @@ fn parts_of(
     parts.iter().map(folder).collect()
 }
 
-fn folder(
-    pod: &Pod,
-    volume: &Volume,
-    roots: &Roots,
-    lanes: &Lanes,
-) -> Result<PathBuf, Problem> {
+fn folder(pod: &Pod, volume: &Volume, roots: &Roots, lanes: &Lanes) -> Result<PathBuf, Problem> {
     let volumes = roots.kubelet.join("pods").join(pod.folder_uid()).join("volumes");
     match &volume.source {
         VolumeSource::EmptyDir => Ok(volumes.join("kubernetes.io~empty-dir").join(&volume.name)),

@@ -128,9 +128,9 @@ impl TailFile {
 
     /// A file on a network file system, to be read from its begin.
     #[must_use]
-    pub fn remote(lane: Lane, opened: (Held, Look), head: Head, line_max: usize) -> Self {
+    pub fn remote(lane: Lane, opened: (Option<Held>, Look), head: Head, line_max: usize) -> Self {
         let (held, look) = opened;
-        let content = Content::Remote(Remote::new(lane, Some(held), Some(look)));
+        let content = Content::Remote(Remote::new(lane, held, Some(look)));
         Self::new(content, head, 0, Vec::new(), line_max)
     }
 
@@ -301,11 +301,10 @@ impl TailFile {
             Content::Packed(_) => identity::look_at(&self.path, true),
             Content::Remote(remote) => remote.look.ok_or_else(|| io::ErrorKind::WouldBlock.into()),
             Content::Closed(Some(_)) => Err(io::ErrorKind::WouldBlock.into()),
-            Content::Parked | Content::Closed(None) => {
-                identity::look_at(&self.path, true).and_then(|l| {
+            Content::Parked | Content::Closed(None) => identity::look_at(&self.path, true)
+                .and_then(|l| {
                     if l.id == self.id { Ok(l) } else { Err(io::ErrorKind::NotFound.into()) }
-                })
-            }
+                }),
         }
     }
 
@@ -375,7 +374,6 @@ impl TailFile {
             self.kind = kind;
         }
     }
-
 }
 
 /// What a new [`TailFile`] is told.

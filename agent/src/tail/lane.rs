@@ -8,7 +8,8 @@
 //! - Nobody waits for all lanes together for longer than [`PATIENCE`] in each [`WINDOW`], and for
 //!   one that hangs not at all.
 //! - An answer that came too late for one look is there for the next: what is slow is read slowly.
-//! - A file of a lane is closed by the lane, since that may hang too.
+//! - A file of a lane is closed by the lane, since that may hang too; on a file system that is served
+//!   by a process (FUSE) none is held open at all.
 //! - No more than [`LANES_MAX`] threads, whatever hangs; each has no more than [`ASKED_MAX`] answers
 //!   that nobody has come for.
 
@@ -29,6 +30,7 @@ use taffrail_model::Nanos;
 use taffrail_model::time::format_rfc3339;
 
 pub use lanes::Lanes;
+use mounts::Mount;
 
 /// Most file systems with a lane.
 pub const LANES_MAX: usize = 64;
@@ -62,6 +64,7 @@ pub struct Lane(Arc<Owner>);
 #[derive(Debug)]
 struct Owner {
     point: PathBuf,
+    served: bool,
     /// None: there were too many lanes, or no thread was to be had.
     thread: Option<Arc<Thread>>,
     patience: Arc<Patience>,
@@ -127,20 +130,28 @@ impl Drop for Owner {
 }
 
 impl Lane {
-    /// A new thread for the file system at `point`; without one everything is refused.
-    fn new(point: PathBuf, patience: Arc<Patience>, allowed: bool) -> Self {
+    /// A new thread for a file system; without one everything is refused.
+    fn new(mount: &Mount, patience: Arc<Patience>, allowed: bool) -> Self {
         let thread = allowed.then(Arc::<Thread>::default).filter(|thread| {
             let own = thread.clone();
             let started = std::thread::Builder::new().name("lane".into()).spawn(move || own.work());
             started.inspect_err(|error| tracing::warn!(%error, "no thread for a volume")).is_ok()
         });
-        Self(Arc::new(Owner { point, thread, patience, asked: AtomicUsize::new(0) }))
+        let (point, served) = (mount.point.clone(), mount.served);
+        Self(Arc::new(Owner { point, served, thread, patience, asked: AtomicUsize::new(0) }))
     }
 
     /// Where the file system is.
     #[must_use]
     pub fn point(&self) -> &Path {
         &self.0.point
+    }
+
+    /// Whether its files may be held open. One that a process serves is asked when a file is closed,
+    /// also by the kernel when we end: with a file open we would not end before it answers.
+    #[must_use]
+    pub fn may_hold(&self) -> bool {
+        !self.0.served
     }
 
     /// Since when it does not answer.
@@ -303,6 +314,12 @@ impl Held {
     #[must_use]
     pub fn share(&self) -> Self {
         Self { file: self.file.clone(), lane: self.lane.clone() }
+    }
+
+    /// This, if it may be held open.
+    #[must_use]
+    pub fn keep(self) -> Option<Self> {
+        self.lane.may_hold().then_some(self)
     }
 
     /// The file.

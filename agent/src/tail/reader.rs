@@ -444,3 +444,6 @@ impl Reader {
         number
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,12 @@ use crate::tail::identity::{self, Version, family};
 use crate::tail::lane;
 
 impl Chain {
-    pub(super) fn unreadable(&mut self, at: usize, error: &std::io::Error, turn: &mut Turn<'_>) -> Step {
+    pub(super) fn unreadable(
+        &mut self,
+        at: usize,
+        error: &std::io::Error,
+        turn: &mut Turn<'_>,
+    ) -> Step {
         if lane::is_late(error) {
             return Step::Wait;
         }

@@ -18,16 +18,14 @@ impl TailFile {
             Content::Plain(file) => disk::bytes_before(file, end),
             Content::Packed(_) => return self.check_of_packed(end),
             Content::Remote(remote) => remote.bytes_before(self.spot(end)),
-            Content::Parked => {
-                disk::open(&self.path, self.beneath.as_deref()).and_then(|file| {
-                    let same = identity::look(&file)?.id == self.id;
-                    if same {
-                        disk::bytes_before(&file, end)
-                    } else {
-                        Err(io::ErrorKind::NotFound.into())
-                    }
-                })
-            }
+            Content::Parked => disk::open(&self.path, self.beneath.as_deref()).and_then(|file| {
+                let same = identity::look(&file)?.id == self.id;
+                if same {
+                    disk::bytes_before(&file, end)
+                } else {
+                    Err(io::ErrorKind::NotFound.into())
+                }
+            }),
             Content::Closed(_) => return 0,
         }
         .map_or(0, |bytes| identity::check(&bytes))
@@ -41,8 +39,11 @@ impl TailFile {
         }
         let at_line = end == self.lines.resume()
             && self.line_tail.len() as u64 == end.min(CHECK_BYTES as u64);
-        let bytes =
-            if at_line { Ok(self.line_tail.clone()) } else { packed::bytes_before(&self.path, end) };
+        let bytes = if at_line {
+            Ok(self.line_tail.clone())
+        } else {
+            packed::bytes_before(&self.path, end)
+        };
         let Ok(bytes) = bytes else { return 0 };
         let check = identity::check(&bytes);
         self.checked.set(Some((end, check)));

@@ -69,7 +69,12 @@ impl Remote {
         let known = (!self.due).then(|| tail.clone());
         let held = self.held.as_ref().map(Held::share);
         let lane = self.lane.clone();
-        let look = move || look_and_read(&spot, known, held, lane, room.min(READ_BYTES));
+        let seen = self.look.map(|look| look.modified);
+        let known_room = room.min(READ_BYTES);
+        let look = move || match held {
+            Some(held) => read(&spot, known.as_deref(), held, known_room),
+            None => look_and_read(&spot, known.as_deref(), seen, lane, known_room),
+        };
         let reply = match self.asked.get(&self.lane, look) {
             Ok(reply) => reply,
             Err(error) => {
@@ -111,44 +116,40 @@ impl Remote {
     }
 }
 
-/// Runs in the lane.
+/// Opens a file that is not open, if it has changed since it was `seen`, and reads. Runs in the lane.
 fn look_and_read(
     spot: &Spot,
-    known: Option<Vec<u8>>,
-    held: Option<Held>,
+    known: Option<&[u8]>,
+    seen: Option<i64>,
     lane: Lane,
     room: usize,
 ) -> io::Result<Reply> {
-    let nothing = |look| Reply {
-        held: None,
-        look,
-        tail: None,
-        buffer: Vec::new(),
-        fetched: Fetched::End,
+    let nothing =
+        |look| Reply { held: None, look, tail: None, buffer: Vec::new(), fetched: Fetched::End };
+    let look = match identity::look_at(&spot.path, false) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        look => look.ok().filter(|look| look.id == spot.id),
     };
-    let held = match held {
-        Some(held) => held,
-        None => {
-            let look = match identity::look_at(&spot.path, false) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                look => look.ok().filter(|look| look.id == spot.id),
-            };
-            if look.is_none_or(|look| look.size == spot.position) {
-                return Ok(nothing(look));
-            }
-            match reopen(spot, lane)? {
-                Some(held) => held,
-                None => return Ok(nothing(None)),
-            }
-        }
-    };
+    let changed = |look: Look| look.size != spot.position || Some(look.modified) != seen;
+    if !look.is_some_and(changed) {
+        return Ok(nothing(look));
+    }
+    match reopen(spot, lane)? {
+        Some(held) => read(spot, known, held, room),
+        None => Ok(nothing(None)),
+    }
+}
+
+/// Runs in the lane.
+fn read(spot: &Spot, known: Option<&[u8]>, held: Held, room: usize) -> io::Result<Reply> {
     let (file, at) = (held.file(), spot.position);
     let look = Some(identity::look(file)?);
-    let before = known.clone().map_or_else(|| bytes_before(file, at), Ok);
+    let before = known.map_or_else(|| bytes_before(file, at), |tail| Ok(tail.to_vec()));
     let tail = match before {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             let fetched = Fetched::Replaced;
-            return Ok(Reply { held: Some(held), look, tail: None, buffer: Vec::new(), fetched });
+            let held = held.keep();
+            return Ok(Reply { held, look, tail: None, buffer: Vec::new(), fetched });
         }
         before => before?,
     };
@@ -157,7 +158,8 @@ fn look_and_read(
     let mut buffer = vec![0; tail.len() + new];
     let fetched = fetch(file, &mut buffer, &tail, at, spot.between_lines)?;
     let tail = known.is_none().then_some(tail);
-    Ok(Reply { held: Some(held), look, tail, buffer, fetched })
+    let held = held.keep();
+    Ok(Reply { held, look, tail, buffer, fetched })
 }
 
 /// Opens it where it was seen last, if it is still what is there.

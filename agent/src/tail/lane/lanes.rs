@@ -70,7 +70,8 @@ impl Lanes {
             return Some(lane.clone());
         }
         let allowed = self.lanes.len() < LANES_MAX;
-        let lane = Lane::new(mount.point.clone(), self.patience.clone(), allowed);
+        let real = self.mounts.remote.iter().find(|m| m.device == mount.device).unwrap_or(mount);
+        let lane = Lane::new(real, self.patience.clone(), allowed);
         if allowed {
             self.lanes.insert(mount.device.clone(), lane.clone());
         }
@@ -84,8 +85,8 @@ impl Lanes {
         }
         let real = self.mounts.follow(Path::new("/"), root);
         if let Some(mount) = self.mounts.on_the_way(&real) {
-            let (point, device) = (root.to_owned(), mount.device.clone());
-            self.aliases.push(Mount { point, device });
+            let alias = Mount { point: root.to_owned(), ..mount.clone() };
+            self.aliases.push(alias);
         }
     }
 
@@ -134,8 +135,12 @@ impl Lanes {
 
     /// For tests: says that a folder is a network file system.
     #[cfg(test)]
-    pub(crate) fn pretend(&mut self, point: &Path) {
+    pub(crate) fn pretend(&mut self, point: &Path, served: bool) {
         let device = point.to_string_lossy().into_owned();
-        self.mounts.remote.push(Mount { point: point.to_owned(), device });
+        let mount = Mount { point: point.to_owned(), device, served };
+        if !self.mounts.pretended.contains(&mount) {
+            self.mounts.pretended.push(mount.clone());
+            self.mounts.remote.push(mount);
+        }
     }
 }

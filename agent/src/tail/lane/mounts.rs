@@ -13,8 +13,23 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Types whose files are somewhere else, or are served by a process. Those of FUSE come on top.
 const REMOTE: [&str; 17] = [
-    "9p", "afs", "autofs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs",
-    "nfs", "nfs4", "orangefs", "smb3", "smbfs", "wekafs",
+    "9p",
+    "afs",
+    "autofs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "davfs",
+    "glusterfs",
+    "gpfs",
+    "lustre",
+    "ncpfs",
+    "nfs",
+    "nfs4",
+    "orangefs",
+    "smb3",
+    "smbfs",
+    "wekafs",
 ];
 /// Most bytes of the table of mounts that are read.
 const TABLE_BYTES_MAX: u64 = 32 << 20;
@@ -28,6 +43,8 @@ pub(super) struct Mount {
     pub(super) point: PathBuf,
     /// Which: the same one may be mounted in many places.
     pub(super) device: String,
+    /// Whether a process serves it (FUSE).
+    pub(super) served: bool,
 }
 
 /// The network file systems that this process sees.
@@ -35,6 +52,9 @@ pub(super) struct Mount {
 pub(super) struct Mounts {
     table: Option<File>,
     pub(super) remote: Vec<Mount>,
+    /// Those that a test says are there.
+    #[cfg(test)]
+    pub(super) pretended: Vec<Mount>,
 }
 
 impl Mounts {
@@ -57,6 +77,8 @@ impl Mounts {
         let mut text = Vec::new();
         table.by_ref().take(TABLE_BYTES_MAX).read_to_end(&mut text)?;
         self.remote = parse(&text);
+        #[cfg(test)]
+        self.remote.extend_from_slice(&self.pretended);
         Ok(())
     }
 
@@ -119,16 +141,21 @@ fn parse(table: &[u8]) -> Vec<Mount> {
         let Some(kind) = fields.get(6 + dash + 1) else { continue };
         let point = unescape(point);
         found.retain(|mount| mount.point != point);
-        if is_remote(kind) && point != Path::new("/") {
-            found.push(Mount { point, device: String::from_utf8_lossy(device).into_owned() });
+        let served = is_served(kind);
+        if (served || is_remote(kind)) && point != Path::new("/") {
+            let device = String::from_utf8_lossy(device).into_owned();
+            found.push(Mount { point, device, served });
         }
     }
     found
 }
 
+fn is_served(kind: &[u8]) -> bool {
+    kind == b"fuse" || kind == b"fuseblk" || kind.starts_with(b"fuse.")
+}
+
 fn is_remote(kind: &[u8]) -> bool {
-    let served = kind == b"fuse" || kind == b"fuseblk" || kind.starts_with(b"fuse.");
-    served || REMOTE.iter().any(|remote| remote.as_bytes() == kind)
+    REMOTE.iter().any(|remote| remote.as_bytes() == kind)
 }
 
 /// Spaces and the like are written as a backslash and three octal digits.
@@ -136,9 +163,10 @@ fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, behind)) = rest.split_first() {
-        let code = behind.get(..3).filter(|_| *first == b'\\').and_then(|digits| {
-            u8::from_str_radix(OsStr::from_bytes(digits).to_str()?, 8).ok()
-        });
+        let code = behind
+            .get(..3)
+            .filter(|_| *first == b'\\')
+            .and_then(|digits| u8::from_str_radix(OsStr::from_bytes(digits).to_str()?, 8).ok());
         match code {
             Some(byte) => {
                 bytes.push(byte);
@@ -173,7 +201,7 @@ mod tests {
 
     #[test]
     fn network_file_systems_are_known_by_their_type() {
-        let mounts = Mounts { remote: parse(TABLE.as_bytes()), table: None };
+        let mounts = Mounts { remote: parse(TABLE.as_bytes()), ..Mounts::default() };
         for (path, device) in [
             ("/k/pods/1/volumes/kubernetes.io~nfs/pv", Some("0:50")),
             ("/k/pods/2/volumes/kubernetes.io~nfs/pv/a.log", Some("0:50")),
@@ -204,8 +232,8 @@ mod tests {
         for (name, target) in links {
             std::os::unix::fs::symlink(target, path(name)).expect("link");
         }
-        let remote = vec![Mount { point: path("data/nfs"), device: "0:1".into() }];
-        let mounts = Mounts { remote, table: None };
+        let remote = vec![Mount { point: path("data/nfs"), device: "0:1".into(), served: false }];
+        let mounts = Mounts { remote, ..Mounts::default() };
         for (from, to) in [
             ("/app/link", "data/nfs/logs/link"),
             ("app/../x", "data/nfs/logs/../x"),

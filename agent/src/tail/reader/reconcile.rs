@@ -227,12 +227,7 @@ impl Reader {
         Ok(())
     }
 
-    fn open_plain(
-        &mut self,
-        chain: &Chain,
-        id: u64,
-        found: Found,
-    ) -> io::Result<Option<TailFile>> {
+    fn open_plain(&mut self, chain: &Chain, id: u64, found: Found) -> io::Result<Option<TailFile>> {
         let line_max = physical_line_max(&self.config);
         let opened = file::open(&found.path, found.beneath.as_deref())?;
         let look = identity::look(&opened)?;

@@ -31,7 +31,7 @@ struct Questions {
 /// A file that was opened, and whether what is before its position is what it was.
 #[derive(Debug)]
 struct Opened {
-    held: Held,
+    held: Option<Held>,
     look: Look,
     known: Option<Known>,
     same: bool,
@@ -54,7 +54,12 @@ impl Pending {
     }
 }
 
-fn open(path: &Path, beneath: Option<&Path>, known: Option<Known>, lane: Lane) -> io::Result<Opened> {
+fn open(
+    path: &Path,
+    beneath: Option<&Path>,
+    known: Option<Known>,
+    lane: Lane,
+) -> io::Result<Opened> {
     let held = Held::new(file::open(path, beneath)?, lane);
     let look = identity::look(held.file())?;
     let same = match known {
@@ -65,7 +70,7 @@ fn open(path: &Path, beneath: Option<&Path>, known: Option<Known>, lane: Lane) -
             Err(error) => return Err(error),
         },
     };
-    Ok(Opened { held, look, known, same })
+    Ok(Opened { held: held.keep(), look, known, same })
 }
 
 impl Reader {
