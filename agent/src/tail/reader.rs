@@ -14,36 +14,36 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use taffrail_kit::clock;
 use taffrail_model::limits;
-use taffrail_model::record::Position;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::chain::{Chain, Progress, Reach, Turn, take_number};
 use super::hint::Watches;
 use super::identity::FileId;
 use super::metrics::Metrics;
-use super::pipeline::FileStatus;
 use super::positions::Positions;
 use super::{Config, FileNumber, Labeler, VolumeRules};
 use crate::batch::{Batch, Builder, Taken};
 use crate::discover::Scanner;
 use crate::ship::{Outgoing, Parcel, Request};
-use crate::spool::ledger::Entry;
 
 mod ending;
+mod event;
 mod lag;
 mod ledger;
 mod place;
 mod reconcile;
 mod remote;
 mod room;
+
+pub use event::{Event, Mode};
+use reconcile::ChainKey;
 
 /// How many batches may wait for their acknowledgement. One is sent, one is ready, one is a reserve
 /// for the time that an answer takes to come back.
@@ -54,63 +54,6 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// How long after a hint folders are looked at more often, and how often.
 const HOT_FOR: Duration = Duration::from_secs(2);
 const HOT_INTERVAL: Duration = Duration::from_millis(200);
-
-/// What the reader is told.
-#[derive(Debug)]
-pub enum Event {
-    /// What is known of this node's files: reading begins.
-    Positions {
-        /// Up to where each is in the store or in the spool.
-        known: Vec<Position>,
-        /// Whether the collector has said so. If not, it is what was known before, and less may be
-        /// known than is in the store.
-        firm: bool,
-        /// Files of before with bytes that were not safe.
-        ledger: Vec<Entry>,
-    },
-    /// The collector has gone away or come back: the mode says which.
-    Mode(Arc<Mode>),
-    /// A batch has been dealt with: these files are in the store or in the spool up to there.
-    Acknowledged(Vec<(FileNumber, u64)>),
-    /// A batch did not continue what is committed: go back.
-    Conflict(Vec<Position>),
-    /// Something may be new in a folder. The flag is taken down before looking.
-    Hint(Arc<AtomicBool>),
-    /// Somebody wants to know.
-    Status(oneshot::Sender<Vec<FileStatus>>),
-    /// Read no more, hand over the open batch, end.
-    Stop,
-}
-
-/// Whether the collector is away. However often that changes, one event at a time is under way: the
-/// channel's room is for the answers.
-#[derive(Debug, Default)]
-pub struct Mode {
-    away: AtomicBool,
-    waiting: AtomicBool,
-}
-
-impl Mode {
-    /// Changes it. Returns whether the reader is to be told.
-    pub fn set(&self, away: bool) -> bool {
-        self.away.store(away, Ordering::Release);
-        !self.waiting.swap(true, Ordering::AcqRel)
-    }
-
-    /// What it is now; the next change is told again.
-    #[must_use]
-    pub fn take(&self) -> bool {
-        self.waiting.store(false, Ordering::Release);
-        self.away.load(Ordering::Acquire)
-    }
-}
-
-/// What a chain is known by.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum ChainKey {
-    Folder(PathBuf),
-    File(FileId),
-}
 
 /// All files of the node.
 pub struct Reader {
@@ -133,7 +76,8 @@ pub struct Reader {
     positions: Option<Positions>,
     /// Whether they are the collector's.
     firm: bool,
-    away: bool,
+    /// Since when the collector is away; none: it is there.
+    away: Option<Instant>,
     ending: Option<ending::Ending>,
     /// When a ledger may be written again, while the spool takes nothing.
     next_ledger: Option<Instant>,
@@ -194,7 +138,7 @@ impl Reader {
             pending: remote::Pending::default(),
             positions: None,
             firm: false,
-            away: false,
+            away: None,
             ending: None,
             next_ledger: None,
             builder: Builder::default(),
@@ -262,14 +206,16 @@ impl Reader {
         more && self.may_send()
     }
 
+    /// Whether another batch may be on its way. (Void ones of before a conflict may still be in the
+    /// channel.)
     fn may_send(&self) -> bool {
-        self.under_way < UNDER_WAY_MAX
+        self.under_way < UNDER_WAY_MAX && self.out.capacity() > 0
     }
 
     /// How long nothing is to be done. Looks are gathered: it is never very short.
     fn pause(&self) -> Duration {
         let now = Instant::now();
-        let mut next = self.next_scan;
+        let mut next = self.ends_at().map_or(self.next_scan, |end| end.min(self.next_scan));
         if self.may_send() {
             if let Some(since) = self.open_since {
                 next = next.min(since + self.config.batch_age);
@@ -347,8 +293,8 @@ impl Reader {
     /// Which files are read now.
     fn reach(&self) -> Reach {
         match &self.ending {
-            Some(ending) => ending.reach(self.away),
-            None if self.away => Reach::Vanishing,
+            Some(ending) => ending.reach(self.away.is_some()),
+            None if self.away.is_some() => Reach::Vanishing,
             None => Reach::Everything,
         }
     }
@@ -430,10 +376,11 @@ impl Reader {
         });
         let Some(batch) = batch else { return };
         // What goes to the spool is not sent as it is now.
-        let request = (!self.away).then(|| self.request(&batch));
+        let request = self.away.is_none().then(|| self.request(&batch));
         let outgoing = Outgoing { epoch: self.epoch, batch, request };
         self.under_way += 1;
-        if self.out.try_send(Parcel::Batch(outgoing)).is_err() {
+        // There is room, but for the last batch: that waits for it.
+        if self.out.blocking_send(Parcel::Batch(outgoing)).is_err() {
             tracing::debug!("shipper has ended, batch is dropped");
         }
     }

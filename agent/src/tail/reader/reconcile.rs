@@ -7,12 +7,12 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use taffrail_kit::clock;
 
-use super::{ChainKey, HOT_INTERVAL, Reader};
+use super::{HOT_INTERVAL, Reader};
 use crate::discover::{self, Found, Listing, Place};
 use crate::tail::FileKind;
 use crate::tail::chain::{Chain, Marker, physical_line_max};
@@ -21,6 +21,13 @@ use crate::tail::identity::{self, FileId, Look, Version, look_at};
 use crate::tail::lane::is_absent;
 use crate::tail::packed::{self, Unpacked};
 use crate::tail::positions::{Known, Positions};
+
+/// What a chain is known by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum ChainKey {
+    Folder(PathBuf),
+    File(FileId),
+}
 
 impl Reader {
     /// Looks at the folders and takes up what has changed.
