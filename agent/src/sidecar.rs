@@ -90,12 +90,14 @@ impl Sidecar {
         let rule = |(root, glob): &(PathBuf, String)| VolumeRule::new(root, glob, kind.clone());
         let rules: Vec<VolumeRule> = self.config.files.iter().map(rule).collect();
         let stage = self.stage.clone();
-        Arc::new(move |_| match stage.load(Ordering::Acquire) {
+        Arc::new(move |lanes| match stage.load(Ordering::Acquire) {
             GOING_ON => rules.clone(),
             LAST_LOOK => {
                 stage.store(LOOKED, Ordering::Release);
                 rules.clone()
             }
+            // A slow volume has not told everything yet.
+            LOOKED if lanes.wait() => rules.clone(),
             _ => {
                 stage.store(OVER, Ordering::Release);
                 Vec::new()

@@ -161,6 +161,10 @@ impl Lane {
         (since.elapsed() >= HANGS_AFTER).then_some(day)
     }
 
+    fn is_asked(&self) -> bool {
+        self.0.asked.load(Ordering::Relaxed) > 0
+    }
+
     /// Does one thing and waits for it, as long as there is patience. What comes later is dropped.
     ///
     /// # Errors

@@ -128,6 +128,12 @@ impl Lanes {
         }
     }
 
+    /// Whether anything that was asked for is not known yet.
+    #[must_use]
+    pub fn wait(&self) -> bool {
+        self.lanes.values().any(|lane| lane.is_asked() || lane.hangs().is_some())
+    }
+
     /// File systems that do not answer, and since when.
     pub fn hanging(&self) -> impl Iterator<Item = (&Path, Nanos)> {
         self.lanes.values().filter_map(|lane| Some((lane.point(), lane.hangs()?)))

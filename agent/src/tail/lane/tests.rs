@@ -158,8 +158,13 @@ fn roots_are_known_while_they_hang_and_links_to_them_are_seen() {
     assert!(id.is_some() && id == lanes.folder(&volume));
     let lane = lanes.of(&link.join("a.log")).expect("leads to it");
     assert_eq!(lane.point(), volume);
+    assert!(!lanes.wait());
     let release = block(&lane);
+    let asked = lane.start(|| Ok(()));
+    assert!(lanes.wait());
+    drop(asked);
     until("it hangs", || lane.hangs().is_some());
+    assert!(lanes.wait());
     for _ in 0..3 {
         lanes.refresh();
         assert_eq!((lanes.folder(&link), lanes.folder(&volume)), (id, id));
