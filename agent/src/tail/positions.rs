@@ -89,6 +89,12 @@ impl Positions {
         self.files.get(&id).copied()
     }
 
+    /// How far the unpacked content of a compressed file is known, without claiming it.
+    #[must_use]
+    pub fn peek_unpacked(&self, id: FileId) -> Option<u64> {
+        self.unpacked.get(&id).copied()
+    }
+
     /// Takes out how far the unpacked content of a compressed file is known.
     pub fn claim_unpacked(&mut self, id: FileId) -> Option<u64> {
         self.unpacked.remove(&id)

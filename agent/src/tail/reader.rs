@@ -41,6 +41,7 @@ mod place;
 mod reconcile;
 mod remote;
 mod room;
+mod unpack;
 
 pub use event::{Event, Mode};
 use reconcile::ChainKey;

@@ -13,14 +13,12 @@ use std::time::Instant;
 use taffrail_kit::clock;
 
 use super::{HOT_INTERVAL, Reader};
-use crate::discover::{self, Found, Listing, Place};
+use crate::discover::{self, Found, Listing};
 use crate::tail::FileKind;
-use crate::tail::chain::{Chain, Marker, physical_line_max};
+use crate::tail::chain::{Chain, physical_line_max};
 use crate::tail::file::{self, Head, TailFile};
 use crate::tail::identity::{self, FileId, Look, Version, look_at};
 use crate::tail::lane::is_absent;
-use crate::tail::packed::{self, Unpacked};
-use crate::tail::positions::{Known, Positions};
 
 /// What a chain is known by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -262,70 +260,12 @@ impl Reader {
         Head { number: self.new_number(chain), id, source: source.into(), generation: 0, found }
     }
 
-    fn add(&mut self, chain: &mut Chain, id: u64, file: TailFile) {
+    pub(super) fn add(&mut self, chain: &mut Chain, id: u64, file: TailFile) {
         self.held += usize::from(file.is_held());
         self.file_of.insert(file.id, id);
         // Most containers have one file: room for more would be most of what a file costs.
         chain.files.reserve_exact(1);
         chain.files.push(file);
-    }
-
-    fn take_packed(
-        &mut self,
-        chain: &mut Chain,
-        id: u64,
-        found: Found,
-        look: Look,
-    ) -> io::Result<()> {
-        if let Some(file) = chain.files.iter_mut().find(|f| f.id == look.id) {
-            file.listed = true;
-        }
-        if chain.packed.contains(&look.id) {
-            return Ok(());
-        }
-        // Only the collector's positions tell all that was read of it.
-        let Some(positions) = self.positions.as_mut().filter(|_| self.firm) else {
-            self.scanner.forget(&chain.folder);
-            return Ok(());
-        };
-        let size = packed::unpacked_size(&found.path)?;
-        let path = found.path.clone();
-        let marker = Marker { id: look.id, size, place: found.place.clone(), path: path.clone() };
-        if is_covered(chain, &found, size) {
-            chain.packed.insert(look.id);
-            chain.markers.push(marker);
-            return Ok(());
-        }
-        let family = identity::family(&found.kind);
-        // What is damaged now will not heal: it is tried once.
-        chain.packed.insert(look.id);
-        let own = identity::source(&self.config.node, look.id, 0, Version::Unpacked);
-        let (source, generation, position) = if let Some(done) = positions.claim_unpacked(look.id) {
-            (own, 0, done)
-        } else if let Some((of, known)) =
-            packed::find_resume(&path, size, &unclaimed(chain, positions, &found, family))?
-        {
-            positions.claim_in_order(of, family);
-            chain.markers.push(marker);
-            let source = identity::source(
-                &self.config.node,
-                of,
-                family,
-                Version::Generation(known.generation),
-            );
-            (source, known.generation, known.committed)
-        } else {
-            (own, 0, 0)
-        };
-        if position < size {
-            self.make_room()?;
-            let content = Unpacked::open(&path, position)?;
-            let number = self.new_number(id);
-            let head = Head { number, id: look.id, source: source.into(), generation, found };
-            let file = TailFile::packed(content, head, physical_line_max(&self.config));
-            self.add(chain, id, file);
-        }
-        Ok(())
     }
 
     /// Notes why a file is not read, and has its folder looked at again.
@@ -344,40 +284,4 @@ impl Reader {
         };
         self.problems.insert(found.path.clone(), why);
     }
-}
-
-/// Positions that may be found in a compressed file: those of files that are not there, and of files
-/// that were let go of when they were read to their ends, and have lost their names since.
-fn unclaimed(
-    chain: &Chain,
-    positions: &Positions,
-    found: &Found,
-    family: u64,
-) -> Vec<(FileId, Known)> {
-    let mut all = positions.unclaimed(family);
-    let lost = chain.files.iter().filter(|f| {
-        f.is_parked() && !f.listed && f.place.restart == found.place.restart && f.committed > 0
-    });
-    all.extend(lost.map(|f| (f.id, f.known())).filter(|(_, known)| known.check != 0));
-    all.sort_unstable_by_key(|(id, known)| (known.committed, *id));
-    all
-}
-
-/// Whether the content of a compressed file is being read, or was, from the file that it was made
-/// of: that file was seen under the same rotation time; or it had the live name when it was seen
-/// last, has none any more, and is as long. Then its place is now known.
-fn is_covered(chain: &mut Chain, found: &Found, size: u64) -> bool {
-    let Place { restart, rotated, .. } = &found.place;
-    let Some(rotated) = rotated else { return false };
-    if chain.covered.contains(&(*restart, rotated.clone())) {
-        return true;
-    }
-    let same = chain.files.iter_mut().find(|f| {
-        let vanished = !f.listed && f.place.rotated.is_none() && f.place.restart == *restart;
-        vanished && f.is_open() && f.look().is_ok_and(|l| l.size == size)
-    });
-    let Some(file) = same else { return false };
-    file.place.rotated = Some(rotated.clone());
-    chain.covered.insert((*restart, rotated.clone()));
-    true
 }

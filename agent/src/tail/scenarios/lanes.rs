@@ -50,7 +50,7 @@ async fn others_go_on_while_a_volume_hangs() {
         let start = Instant::now();
         w.write("0.log", STDOUT, &[&format!("line {line:02}")]);
         w.fake.until("the line", |k| k.lines.len() == 2 + line).await;
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     }
     // Said of the file, and of the file system.
     until_error(&w, &log).await;
@@ -83,7 +83,7 @@ async fn the_end_does_not_wait_for_a_volume_that_hangs() {
     w.fake.until("the other", |k| k.lines.len() == 2).await;
     let start = Instant::now();
     w.stop().await;
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     drop(held);
     w.start();
     w.fake.until("all", |k| k.lines.len() == 3).await;

@@ -169,7 +169,7 @@ impl Server {
         let (from, room) = (u64_at(body, 8) as usize, u32_at(body, 16) as usize);
         let mut names: Vec<_> =
             fs::read_dir(&self.folder).map_err(|_| EIO)?.filter_map(Result::ok).collect();
-        names.sort_by_key(|entry| entry.file_name());
+        names.sort_by_key(fs::DirEntry::file_name);
         let mut answer = Vec::new();
         for (at, entry) in names.iter().enumerate().skip(from) {
             const FILE: u32 = 8;

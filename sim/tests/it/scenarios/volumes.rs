@@ -74,8 +74,8 @@ pub(super) async fn v2_unmounted_after_its_pod(mut w: World) -> anyhow::Result<(
     w.finish().await
 }
 
-/// How long a line of another file may take, and the end of the agent.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a line of another file may take, and the end of the agent: with a whole suite beside it.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) async fn v3_a_volume_that_hangs(mut w: World) -> anyhow::Result<()> {
     w.know_pods(&["web"])?;
