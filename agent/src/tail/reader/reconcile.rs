@@ -1,9 +1,7 @@
-//! What the folders hold against what is being read: opens new files, follows renames, and judges
-//! compressed ones.
+//! What the folders hold against what is being read: opens new files and follows renames.
 //!
 //! A file is known by its identity, so a rename only changes its path. A file that cannot be opened
-//! is tried again with each scan. A compressed file is read only as far as its content is not known
-//! under another identity.
+//! is tried again with each scan.
 
 use std::collections::HashSet;
 use std::io;
