@@ -284,7 +284,7 @@ impl Shipper {
     /// When the collector counts as away if it has not answered.
     fn overdue(&self) -> Option<Instant> {
         let spool = self.spool.as_ref().filter(|_| !self.away)?;
-        let limit = self.waiting_since? + spool.config().after;
+        let limit = self.waiting_since? + spool.limits().after();
         Some(self.ending.map_or(limit, |ending| limit.min(ending + END_PATIENCE)))
     }
 

@@ -28,6 +28,7 @@ pub mod bytes;
 mod error;
 mod frame;
 pub mod ledger;
+mod limits;
 mod metrics;
 mod read;
 mod view;
@@ -48,6 +49,7 @@ use crate::batch::Batch;
 use ledger::Entry;
 
 pub use error::Error;
+pub use limits::Limits;
 pub use metrics::Metrics;
 pub use read::Oldest;
 pub use view::{Overview, View};
@@ -99,6 +101,7 @@ pub enum Use {
 /// Batches on disk.
 pub struct Spool {
     config: Config,
+    limits: Limits,
     view: View,
     metrics: Metrics,
     open: Option<Open>,
@@ -126,8 +129,8 @@ impl Spool {
     /// A spool that has not looked at its folder yet: see [`Spool::open`].
     #[must_use]
     pub fn new(config: Config, view: View, metrics: Metrics) -> Self {
-        view.update(|overview| overview.bytes_max = config.bytes_max);
         Self {
+            limits: Limits::new(&config, view.clone()),
             config,
             view,
             metrics,
@@ -142,10 +145,10 @@ impl Spool {
         }
     }
 
-    /// The settings.
+    /// Its limits, as they are at any time.
     #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Reads what an earlier process has left, and says whether that could be done. A failure is told;
@@ -301,7 +304,7 @@ impl Spool {
     }
 
     fn write(&mut self, payload: &[u8], share: Use) -> Result<u64, Error> {
-        let bytes_max = self.config.bytes_max;
+        let bytes_max = self.limits.bytes_max();
         let limit = bytes_max
             - match share {
                 Use::Most => bytes_max / RESERVE_FRACTION,
@@ -342,7 +345,7 @@ impl Spool {
         let options_ = options.read(true).write(true).create(true).truncate(false);
         let lock = options_.open(path.join(LOCK)).map_err(folder)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| folder(e.into()))?;
-        let segment_bytes = self.config.bytes_max / SEGMENTS;
+        let segment_bytes = self.limits.bytes_max() / SEGMENTS;
         let options = Options {
             name: "spool".into(),
             segment_bytes: segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
