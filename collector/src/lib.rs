@@ -112,7 +112,9 @@ impl Collector {
             doors.metrics.store.clone(),
             self.config.query.clone(),
         );
-        let routes = ingest::router(doors.clone()).merge(taffrail_query::api::router(api));
+        let routes = ingest::router(doors.clone())
+            .merge(taffrail_query::api::router(api))
+            .merge(taffrail_query::api::deletion_router(doors.logs.store.clone()));
         if let Some(grpc) = self.grpc {
             let routes = ingest::otlp_grpc::router(doors.clone());
             tasks.spawn(connections::serve(grpc, routes, ports.clone(), grace));

@@ -4,6 +4,9 @@
 //! the order of arrival that are all of a class or below become one. Only neighbours are merged, and
 //! the new segment takes the place of the first, so rows of the same time keep their order.
 //!
+//! A merge leaves out what deletion requests erase and what is past its retention; a segment that has
+//! some of it may be merged with nothing but itself.
+//!
 //! Readers go on with the old segments until the manifest names the new one. A segment in which
 //! anything was found damaged is left as it is.
 
@@ -16,9 +19,11 @@ use taffrail_query::source::{Cancel, Direction, SourceError};
 
 use super::filter::Filter;
 use super::flush::remove;
+use super::hidden::{Hidden, Hiding};
 use super::memtable::is_full;
 use super::merge::{LookedAt, Place, PrunedSegment, Reader, Unit};
 use super::need::Need;
+use super::retain::Cutoffs;
 use super::rows::Rows;
 use super::segment::{Origin, Segment};
 use super::segment_writer::{self, SegmentWriter};
@@ -37,6 +42,24 @@ const MERGED_BLOCK: usize = 4;
 /// A tenth smaller than level 1 for three times the time; these bytes are read for weeks.
 const ZSTD_LEVEL: i32 = 6;
 
+/// What comes of a merge.
+pub(super) enum Merged {
+    /// A segment.
+    Segment(Arc<Segment>),
+    /// No row was left.
+    Nothing,
+    /// A block could not be read, or it was time to stop.
+    GivenUp,
+}
+
+/// What a merge leaves out.
+struct Sieve {
+    hiding: Hiding,
+    /// The requests that are erased.
+    requests: Vec<u64>,
+    cutoffs: Cutoffs,
+}
+
 impl LogStore {
     /// Merges one group of small segments, if there is one; whether there was. Takes seconds for each
     /// hundred megabytes: to be called on a thread of its own. Flushes go on meanwhile.
@@ -49,25 +72,31 @@ impl LogStore {
         choose(&segments).map_or(Ok(false), |group| self.compact_group(&group))
     }
 
-    /// Puts one segment in place of neighbours of one day.
-    fn compact_group(&self, group: &[Arc<Segment>]) -> Result<bool, Error> {
-        let Some(merged) = self.merge(group)? else { return Ok(false) };
-        let merged = Arc::new(merged);
+    /// Puts one segment in place of neighbours of one day, or none if no row is left. Whether it was
+    /// not given up.
+    pub(super) fn compact_group(&self, group: &[Arc<Segment>]) -> Result<bool, Error> {
+        let merged = match self.merge(group)? {
+            Merged::Segment(segment) => Some(segment),
+            Merged::Nothing => None,
+            Merged::GivenUp => return Ok(false),
+        };
         let mut keeper = self.keeper();
         // A flush may have added segments, and retention may have removed some, meanwhile.
         let current = Arc::clone(&self.state().segments);
         let is_input =
             |segment: &Arc<Segment>| group.iter().any(|input| Arc::ptr_eq(input, segment));
         if current.iter().filter(|segment| is_input(segment)).count() < group.len() {
-            remove(&merged);
+            merged.iter().for_each(|merged| remove(merged));
             return Ok(true);
         }
         let at = current.iter().position(is_input).unwrap_or(current.len());
         let mut replaced: Vec<Arc<Segment>> =
             current.iter().filter(|segment| !is_input(segment)).cloned().collect();
-        replaced.insert(at, Arc::clone(&merged));
+        if let Some(merged) = &merged {
+            replaced.insert(at, Arc::clone(merged));
+        }
         if let Err(error) = self.replace_segments(&mut keeper, replaced) {
-            self.remove_unnamed(std::slice::from_ref(&*merged));
+            merged.iter().for_each(|merged| self.remove_unnamed(std::slice::from_ref(&**merged)));
             return Err(error);
         }
         self.counters.compactions.fetch_add(1, Relaxed);
@@ -94,9 +123,21 @@ impl LogStore {
         self.ending.cancel();
     }
 
-    /// One segment of all rows of a group; none if a block cannot be read, or it is time to stop.
-    pub(super) fn merge(&self, group: &[Arc<Segment>]) -> Result<Option<Segment>, Error> {
-        let Some(meta) = group.first().map(|segment| segment.meta()) else { return Ok(None) };
+    fn sieve(&self) -> Sieve {
+        let erasing = self.erasing();
+        let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
+        let hiding = Hiding::new(&erasing, TimeRange::ALL, &streams);
+        drop(streams);
+        let cutoffs = self.cutoffs(taffrail_kit::clock::unix_nanos());
+        Sieve { hiding, requests: erasing.iter().map(|hide| hide.id()).collect(), cutoffs }
+    }
+
+    /// One segment of the rows of a group that are kept.
+    pub(super) fn merge(&self, group: &[Arc<Segment>]) -> Result<Merged, Error> {
+        let Some(meta) = group.first().map(|segment| segment.meta()) else {
+            return Ok(Merged::GivenUp);
+        };
+        let mut sieve = self.sieve();
         let number = self.keeper().take_number();
         let dir = self.segments_dir().join(segment_writer::name(meta.day, number));
         let text_bytes: u64 = group.iter().map(|segment| segment.meta().text_bytes).sum();
@@ -104,17 +145,20 @@ impl LogStore {
         let mut writer = SegmentWriter::create(dir, meta.day, meta.order, ZSTD_LEVEL, text_bytes)?;
         for stream in streams_of(group) {
             if self.ending.check().is_err() {
-                return Ok(None);
+                return Ok(Merged::GivenUp);
             }
-            self.merge_stream(stream, group, &mut writer)?;
+            self.merge_stream(stream, group, &mut sieve, &mut writer)?;
         }
         if group.iter().any(|segment| segment.is_damaged()) || self.ending.check().is_err() {
-            return Ok(None);
+            return Ok(Merged::GivenUp);
+        }
+        if writer.is_empty() {
+            return Ok(Merged::Nothing);
         }
         let inputs = group.iter().map(|segment| segment.name().to_owned()).collect();
-        let merged = writer.finish(Origin::Merge(inputs))?;
+        let merged = writer.finish(Origin::Merge { inputs, rid_of: sieve.requests })?;
         files::sync_dir(&self.segments_dir())?;
-        Ok(Some(merged))
+        Ok(Merged::Segment(Arc::new(merged)))
     }
 
     /// The rows of one stream in order, cut into blocks anew.
@@ -122,12 +166,13 @@ impl LogStore {
         &self,
         stream: u32,
         group: &[Arc<Segment>],
+        sieve: &mut Sieve,
         writer: &mut SegmentWriter,
     ) -> Result<(), Error> {
         let block_bytes = self.config.block_bytes.saturating_mul(MERGED_BLOCK);
         let mut block = Rows::default();
         let mut result = Ok(());
-        let merged = each_row(stream, group, &self.ending, &mut |rows, row| {
+        let merged = each_row(stream, group, sieve, &self.ending, &mut |rows, row| {
             if is_full(&block, rows.line(row).len(), block_bytes) {
                 result = writer.add(stream, &block);
                 block.clear();
@@ -151,10 +196,11 @@ impl LogStore {
     }
 }
 
-/// Gives all rows of a stream in the order of (time, position).
+/// Gives the rows of a stream that are kept in the order of (time, position).
 fn each_row(
     stream: u32,
     group: &[Arc<Segment>],
+    sieve: &mut Sieve,
     cancel: &Cancel,
     each: &mut dyn FnMut(&Rows, usize) -> ControlFlow<()>,
 ) -> Result<(), SourceError> {
@@ -162,6 +208,13 @@ fn each_row(
     for (place, segment) in group.iter().enumerate() {
         for number in segment.blocks_of(stream) {
             let header = &segment.headers()[number];
+            if sieve.cutoffs.is_past(stream, header.last) {
+                continue;
+            }
+            let times = (header.first, header.last);
+            let Hidden::By(hidden_by) = sieve.hiding.of(stream, times, Some(segment)) else {
+                continue;
+            };
             units.push(Unit {
                 stream: 0,
                 fingerprint: 0,
@@ -170,19 +223,26 @@ fn each_row(
                 order: segment.meta().order,
                 number: number as u32,
                 place: Place::Disk(place),
+                hidden_by,
             });
         }
     }
-    let everything = TimeRange::ALL;
+    let hiding = std::mem::take(&mut sieve.hiding);
+    let segments = group.iter().map(|s| PrunedSegment::new(Arc::clone(s), &hiding)).collect();
     let reader = Reader {
-        segments: group.iter().map(|segment| PrunedSegment::new(Arc::clone(segment))).collect(),
+        segments,
         need: Need::Nothing,
         filter: Filter::everything(),
-        range: everything,
+        hiding,
+        range: TimeRange::ALL,
         cancel,
         looked_at: LookedAt::default(),
     };
-    reader.in_order(&units, Direction::Forward, None, &mut |_, rows, row| each(rows, row))
+    let done =
+        reader.in_order(&units, Direction::Forward, None, &mut |_, rows, row| each(rows, row));
+    // The next stream needs it again.
+    sieve.hiding = reader.hiding;
+    done
 }
 
 fn streams_of(group: &[Arc<Segment>]) -> Vec<u32> {

@@ -12,11 +12,12 @@ use super::LogStore;
 use super::block::Decoder;
 use super::filter::Filter;
 use super::header::{Header, METADATA};
+use super::hidden::Hiding;
 use super::memtable::Chunk;
 use super::merge::{Place, PrunedSegment, Unit, decoder};
 use super::need::{self, Need};
 use super::opened::{Opened, Passing};
-use super::scan::Selected;
+use super::scan::{Selected, Wanted};
 
 /// Most counters that one count may ask for: streams times ranges.
 const COUNTERS_MAX: usize = 1 << 25;
@@ -35,6 +36,7 @@ struct Counting<'c> {
     whole: TimeRange,
     need: Need,
     filter: Filter,
+    hiding: Hiding,
     segments: Vec<PrunedSegment>,
 }
 
@@ -48,10 +50,10 @@ impl LogStore {
         let whole = TimeRange::new(first.start, last.end);
         let selected = self.select(&ask.matchers);
         let snapshot = self.snapshot(&selected, whole);
-        let (units, segments) = selected.units(snapshot, whole);
+        let Wanted { units, segments, hiding } = selected.wanted(snapshot, whole);
         let need = need::of_filters(&ask.filters);
         let filter = Filter::new(&ask.filters, whole);
-        let counting = Counting { ask, whole, need, filter, segments };
+        let counting = Counting { ask, whole, need, filter, hiding, segments };
         if ask.only_plain && units.iter().any(|unit| counting.has_metadata(unit)) {
             return Ok(None);
         }
@@ -83,7 +85,7 @@ impl Counting<'_> {
 
     fn unit(&self, unit: &Unit, decoder: &mut Decoder) -> Vec<Tally> {
         let place = match &unit.place {
-            Place::Memory(chunk) => return self.chunk(chunk),
+            Place::Memory(chunk) => return self.chunk(chunk, &unit.hidden_by),
             Place::Disk(place) => *place,
         };
         let (Some(pruned), Some(header)) = (self.segments.get(place), self.header(unit)) else {
@@ -94,12 +96,14 @@ impl Counting<'_> {
             Fall::In(range) => Some(range),
             Fall::Apart => None,
         };
+        let is_bare = unit.hidden_by.is_empty();
         if let Some(range) = only
+            && is_bare
             && let Some(tally) = self.by_header(header, range)
         {
             return vec![tally];
         }
-        if self.ask.filters.is_empty() && !self.ask.by_level && !self.ask.bytes {
+        if is_bare && self.ask.filters.is_empty() && !self.ask.by_level && !self.ask.bytes {
             let mut tallies = Tallies { ask: self.ask, found: Vec::new() };
             tallies.add_times(&pruned.segment.times(unit.number as usize).unwrap_or_default());
             return tallies.found;
@@ -109,13 +113,14 @@ impl Counting<'_> {
         }
         let tallies = pruned.segment.look(unit.number as usize, decoder, |block, decoder| {
             if let Some(range) = only
+                && is_bare
                 && !self.ask.bytes
                 && let Some(levels) = block.count_by_template(&self.filter, self.ask.by_level)
             {
                 let tally = |(level, lines)| Tally { range, level, lines, bytes: 0 };
                 return Ok(levels.into_iter().map(tally).collect());
             }
-            self.rows(block, decoder)
+            self.rows((pruned, unit), block, decoder)
         });
         tallies.unwrap_or_default()
     }
@@ -131,8 +136,20 @@ impl Counting<'_> {
         Some(Tally { range, level, lines, bytes })
     }
 
-    fn rows(&self, block: &mut Opened<'_>, decoder: &mut Decoder) -> std::io::Result<Vec<Tally>> {
-        let passing = block.passing(&self.filter, decoder)?;
+    fn rows(
+        &self,
+        (pruned, unit): (&PrunedSegment, &Unit),
+        block: &mut Opened<'_>,
+        decoder: &mut Decoder,
+    ) -> std::io::Result<Vec<Tally>> {
+        let mut passing = block.passing(&self.filter, decoder)?;
+        if !unit.hidden_by.is_empty() {
+            let mut rows = passing.into_numbers();
+            let place = (&*pruned.segment, unit.number);
+            let (by, may_hide) = (&unit.hidden_by, &pruned.may_hide);
+            self.hiding.sift_block(by, may_hide, place, &mut rows, (block, decoder))?;
+            passing = Passing::Some(rows);
+        }
         if passing.is_empty() {
             return Ok(Vec::new());
         }
@@ -153,7 +170,7 @@ impl Counting<'_> {
         Ok(tallies.found)
     }
 
-    fn chunk(&self, chunk: &Chunk) -> Vec<Tally> {
+    fn chunk(&self, chunk: &Chunk, hidden_by: &[u32]) -> Vec<Tally> {
         if !self.whole.overlaps(chunk.first, chunk.last) {
             return Vec::new();
         }
@@ -164,7 +181,9 @@ impl Counting<'_> {
         };
         let levels = if self.ask.by_level { &rows.levels[..] } else { &[] };
         let mut tallies = Tallies { ask: self.ask, found: Vec::new() };
-        let passing = self.filter.passing(rows).into_iter().map(|row| row as usize);
+        let mut passing = self.filter.passing(rows);
+        self.hiding.sift_chunk(hidden_by, rows, &mut passing);
+        let passing = passing.into_iter().map(|row| row as usize);
         tallies.add_rows(passing, &rows.ts, levels, &bytes);
         tallies.found
     }

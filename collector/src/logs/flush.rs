@@ -1,4 +1,4 @@
-//! From memtable to segments: freeze, write, name, swap. And removal by age.
+//! From memtable to segments: freeze, write, name, swap.
 //!
 //! The order is what makes it safe: (1) the active memtable is frozen and a new one takes its place;
 //! (2) its rows become one segment for each UTC day (neighbouring days share
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
-use taffrail_model::{Nanos, time::utc_day};
+use taffrail_model::time::utc_day;
 
 use super::manifest::{self, Manifest};
 use super::memtable::{Chunk, Memtable, is_full};
@@ -44,7 +44,8 @@ impl LogStore {
         self.write_frozen(&mut keeper)
     }
 
-    /// Writes the memtable if it is big or old enough, and removes segments that are past retention.
+    /// Writes the memtable if it is big or old enough, and removes segments that are too old
+    /// or too many.
     /// To be called every second or so, on a thread that may block. Whether anything was done.
     ///
     /// # Errors
@@ -194,23 +195,6 @@ impl LogStore {
         manifest::write(&self.config.dir, &manifest)?;
         keeper.manifest = manifest;
         Ok(())
-    }
-
-    /// Removes the segments whose newest line is past retention.
-    fn expire(&self, now: Nanos) -> Result<bool, Error> {
-        let Some(retention) = self.config.retention else { return Ok(false) };
-        let oldest = now.saturating_sub(i64::try_from(retention.as_nanos()).unwrap_or(i64::MAX));
-        let is_expired = |segment: &Arc<Segment>| segment.meta().last < oldest;
-        if !self.state().segments.iter().any(is_expired) {
-            return Ok(false);
-        }
-        let mut keeper = self.keeper();
-        let segments = Arc::clone(&self.state().segments);
-        let (expired, kept): (Vec<_>, Vec<_>) = segments.iter().cloned().partition(is_expired);
-        self.replace_segments(&mut keeper, kept)?;
-        self.counters.expired.fetch_add(expired.len() as u64, Relaxed);
-        expired.iter().for_each(|segment| remove(segment));
-        Ok(true)
     }
 
     /// Makes these segments all that count. The keeper is held since they were chosen.

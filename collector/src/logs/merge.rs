@@ -24,6 +24,7 @@ use super::block::Decoder;
 use super::block_set::BlockSet;
 use super::crew::Crew;
 use super::filter::Filter;
+use super::hidden::{Hiding, MayHide};
 use super::memtable::Chunk;
 use super::need::Need;
 use super::rows::Rows;
@@ -55,6 +56,8 @@ pub(super) struct Unit {
     pub(super) number: u32,
     /// Where the rows are.
     pub(super) place: Place,
+    /// Which deletion requests may hide some of them, by their place in [`Reader::hiding`].
+    pub(super) hidden_by: Vec<u32>,
 }
 
 /// Where the rows of a unit are.
@@ -72,13 +75,15 @@ pub(super) type EachRow<'e> = dyn FnMut(usize, &Rows, usize) -> ControlFlow<()> 
 pub(super) struct PrunedSegment {
     /// The segment.
     pub(super) segment: Arc<Segment>,
+    /// Which blocks deletion requests may hide something of.
+    pub(super) may_hide: MayHide,
     candidates: OnceLock<BlockSet>,
 }
 
 impl PrunedSegment {
     /// A segment that is not looked at yet.
-    pub(super) fn new(segment: Arc<Segment>) -> Self {
-        Self { segment, candidates: OnceLock::new() }
+    pub(super) fn new(segment: Arc<Segment>, hiding: &Hiding) -> Self {
+        Self { segment, may_hide: MayHide::new(hiding), candidates: OnceLock::new() }
     }
 
     /// Whether a block can satisfy a need.
@@ -95,6 +100,8 @@ pub(super) struct Reader<'a> {
     pub(super) need: Need,
     /// What a row must pass.
     pub(super) filter: Filter,
+    /// What a row must not be hidden by.
+    pub(super) hiding: Hiding,
     /// The time wanted.
     pub(super) range: TimeRange,
     /// Looked at before each unit.
@@ -197,7 +204,7 @@ impl Reader<'_> {
         let taken = match &unit.place {
             Place::Memory(chunk) => {
                 self.looked_at.add(chunk.rows.len(), chunk.rows.text.len());
-                Some(take_from_memory(chunk, &self.filter, pick))
+                Some(self.take_from_memory(chunk, &unit.hidden_by, pick))
             }
             Place::Disk(place) => {
                 let Some(pruned) = self.segments.get(*place) else { return Ok(None) };
@@ -210,7 +217,10 @@ impl Reader<'_> {
                 }
                 let filter = &self.filter;
                 pruned.segment.look(number, decoder, |block, decoder| {
-                    let passing = block.passing(filter, decoder)?.into_numbers();
+                    let mut passing = block.passing(filter, decoder)?.into_numbers();
+                    let place = (&*pruned.segment, unit.number);
+                    let (by, may_hide) = (&unit.hidden_by, &pruned.may_hide);
+                    self.hiding.sift_block(by, may_hide, place, &mut passing, (block, decoder))?;
                     let (numbers, resume_at) = pick.of(passing);
                     let rows = (0..).zip(numbers.iter().copied()).collect();
                     let from = match numbers.is_empty() {
@@ -222,6 +232,17 @@ impl Reader<'_> {
             }
         };
         Ok(taken.filter(|taken| !taken.rows.is_empty()))
+    }
+
+    fn take_from_memory(&self, chunk: &Arc<Chunk>, hidden_by: &[u32], pick: Pick) -> Taken {
+        let mut passing = self.filter.passing(&chunk.rows);
+        self.hiding.sift_chunk(hidden_by, &chunk.rows, &mut passing);
+        if !chunk.rows.is_sorted() {
+            passing.sort_by_key(|&row| (chunk.rows.ts[row as usize], row));
+        }
+        let (numbers, resume_at) = pick.of(passing);
+        let rows = numbers.into_iter().map(|number| (number, number)).collect();
+        Taken { from: OpenRows::Memory(Arc::clone(chunk)), rows, resume_at }
     }
 }
 
@@ -260,16 +281,6 @@ struct Taken {
     rows: Vec<(u32, u32)>,
     /// How many passing rows of the unit come before the first one that is not here, if any.
     resume_at: Option<usize>,
-}
-
-fn take_from_memory(chunk: &Arc<Chunk>, filter: &Filter, pick: Pick) -> Taken {
-    let mut passing = filter.passing(&chunk.rows);
-    if !chunk.rows.is_sorted() {
-        passing.sort_by_key(|&row| (chunk.rows.ts[row as usize], row));
-    }
-    let (numbers, resume_at) = pick.of(passing);
-    let rows = numbers.into_iter().map(|number| (number, number)).collect();
-    Taken { from: OpenRows::Memory(Arc::clone(chunk)), rows, resume_at }
 }
 
 /// Place of a row in the order; forward is ascending.

@@ -20,8 +20,8 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use taffrail_model::Nanos;
@@ -71,6 +71,9 @@ pub(super) struct Meta {
     /// Names of the segments that were merged into it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) inputs: Vec<String>,
+    /// Deletion requests whose lines were left out when it was merged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) rid_of: Vec<u64>,
     /// The flush that wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) flush: Option<FlushNote>,
@@ -94,8 +97,13 @@ pub(super) struct FlushNote {
 pub(super) enum Origin {
     /// A flush.
     Flush(FlushNote),
-    /// A merge of these segments.
-    Merge(Vec<String>),
+    /// A merge.
+    Merge {
+        /// Names of the segments.
+        inputs: Vec<String>,
+        /// The deletion requests whose lines were left out.
+        rid_of: Vec<u64>,
+    },
 }
 
 /// Length and checksum of one file.
@@ -123,6 +131,8 @@ pub(super) struct Segment {
     blocks_bytes: u64,
     index: OnceLock<Option<Index>>,
     reported: AtomicBool,
+    /// Deletion requests that it has no lines of.
+    rid_of: Mutex<Vec<u64>>,
 }
 
 struct Index {
@@ -148,6 +158,7 @@ impl Segment {
             return Err(Error::Damaged { path, what: "length".into() });
         }
         let headers = read_headers(dir, &meta)?;
+        let rid_of = meta.rid_of.clone();
         let opaque = blocks_that(&headers, Header::is_opaque);
         let uuids = blocks_that(&headers, Header::has_uuids);
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -162,6 +173,7 @@ impl Segment {
             blocks_bytes: found,
             index: OnceLock::new(),
             reported: AtomicBool::new(false),
+            rid_of: Mutex::new(rid_of),
         })
     }
 
@@ -178,6 +190,16 @@ impl Segment {
     /// What is written about it.
     pub(super) fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    /// Whether it is known to have no lines of a deletion request.
+    pub(super) fn is_rid_of(&self, request: u64) -> bool {
+        self.rid_of.lock().unwrap_or_else(PoisonError::into_inner).contains(&request)
+    }
+
+    /// Says that it has no lines of a deletion request.
+    pub(super) fn be_rid_of(&self, request: u64) {
+        self.rid_of.lock().unwrap_or_else(PoisonError::into_inner).push(request);
     }
 
     /// Bytes of all its files.

@@ -21,6 +21,8 @@ impl LogStore {
             memory_bytes_max: self.config.memtable_bytes as u64,
             flushes: self.counters.flushes.load(Relaxed),
             flush_failures: self.counters.flush_failures.load(Relaxed),
+            segments_rewritten: self.counters.rewritten.load(Relaxed),
+            deletions: state.hides.len() as u64,
             compactions: self.counters.compactions.load(Relaxed),
             segments_expired: self.counters.expired.load(Relaxed),
             quarantined: self.counters.quarantined.load(Relaxed),

@@ -3,7 +3,9 @@
 
 mod borders;
 mod crash;
+mod deletions;
 mod format_1;
+mod retention;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -491,24 +493,6 @@ fn back_pressure_until_the_frozen_memtable_is_written() {
     assert!(!store.tick().unwrap());
     assert_eq!(store.stats().memory_lines, 0);
     assert_eq!(store.stats().lines, 4);
-}
-
-#[test]
-fn old_segments_expire() {
-    let dir = tempfile::tempdir().unwrap();
-    let retention = Some(Duration::from_secs(3600));
-    let config = LogStoreConfig { retention, ..LogStoreConfig::new(dir.path()) };
-    let store = LogStore::open(config.clone()).unwrap().store;
-    let now = taffrail_kit::clock::unix_nanos();
-    store.apply(0, vec![stream("a", &[(now, "new"), (now - 2 * NANOS_PER_DAY, "old")])], &[]);
-    store.flush().unwrap();
-    assert_eq!(store.stats().segments, 2);
-    assert!(store.tick().unwrap());
-    assert_eq!((store.stats().segments, store.stats().segments_expired), (1, 1));
-    assert_eq!(rows(&store, &scan_all(), 9).len(), 1);
-    assert_eq!(std::fs::read_dir(store.segments_dir()).unwrap().count(), 1);
-    drop(store);
-    assert_eq!(LogStore::open(config).unwrap().store.stats().segments, 1);
 }
 
 #[test]

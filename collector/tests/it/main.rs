@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "everything here is a test")]
 
 mod agent;
+mod deletions;
 mod doors;
 mod harness;
 mod restart;

@@ -10,6 +10,8 @@ mod run;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use loki::delete::router as deletion_router;
+
 use crate::source::{LogSource, SeriesSource};
 
 /// Limits of the query API.

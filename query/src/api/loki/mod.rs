@@ -6,12 +6,14 @@
 //! | `/loki/api/v1/labels`, `label/{name}/values`, `series`, `detected_labels`, `index/stats`, `format_query`, `status/buildinfo`, `drilldown-limits` | `meta.rs` |
 //! | `/loki/api/v1/detected_fields`, `detected_field/{name}/values` | `fields.rs` |
 //! | `/loki/api/v1/index/volume`, `index/volume_range` | `volume.rs` |
+//! | `/loki/api/v1/delete` | `delete.rs`; a router of its own, for who has a store that deletes |
 //! | `/api/v1/logs/query` | `lines.rs` |
 //! | `/api/v1/logs/tail` | `tail.rs` |
 //!
 //! Parameters are read in `params.rs`, answers written in `answer.rs`, errors in `error.rs`.
 
 mod answer;
+pub(super) mod delete;
 mod error;
 mod fields;
 mod lines;

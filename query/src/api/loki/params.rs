@@ -29,7 +29,9 @@ impl<S: Send + Sync> FromRequest<S> for Params {
         let bad = |error: &dyn std::fmt::Display| ApiError::bad_request(error.to_string());
         let Query(mut pairs) = Query::<Vec<(String, String)>>::try_from_uri(request.uri())
             .map_err(|error| bad(&error))?;
-        if request.method() == Method::POST && request.headers().contains_key("content-type") {
+        if matches!(*request.method(), Method::POST | Method::PUT)
+            && request.headers().contains_key("content-type")
+        {
             let form = axum::Form::<Vec<(String, String)>>::from_request(request, state).await;
             pairs.extend(form.map_err(|error| bad(&error))?.0);
         }
@@ -52,7 +54,8 @@ impl Params {
         self.get("query").unwrap_or_default()
     }
 
-    fn time(&self, name: &str) -> Result<Option<Nanos>, ApiError> {
+    /// A point in time, if it is given.
+    pub(super) fn time(&self, name: &str) -> Result<Option<Nanos>, ApiError> {
         let Some(text) = self.get(name) else {
             return Ok(None);
         };
