@@ -1,7 +1,9 @@
 //! What the log store alone costs on the generated corpus: MB of text per CPU second when lines are
 //! taken in and written, bytes on disk before and after merging, memory, and the time of queries.
 //!
-//! `cargo run --release -p taffrail-collector --example logstore -- [MB] [STREAMS] [FOLDER]`. No network, no
+//! `make bench-logs`, or `cargo run --release -p taffrail-collector --example logstore -- [MB] [STREAMS]
+//! [FOLDER] [QUERY]`. With a folder its lines stay there, and the next run asks them; with a part of a
+//! query's name only that is asked, and nothing is merged (for a profiler). No network, no
 //! write-ahead log: what is measured is `collector/src/logs` and the query engine above it. Numbers go
 //! to `docs/benchmarks.md`.
 
@@ -46,13 +48,16 @@ fn main() -> anyhow::Result<()> {
     };
     std::fs::write(&note, newest.to_string())?;
     sizes("before merging", &store, &folder)?;
-    queries(&store, newest)?;
+    if let Some(only) = arguments.next() {
+        return queries(&store, newest, &only);
+    }
+    queries(&store, newest, "")?;
     let (began, cpu) = (Instant::now(), cpu_seconds()?);
     while store.compact()? {}
     println!("merged in {:.2} s, {:.2} CPU s", began.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
     sizes("after merging", &store, &folder)?;
     println!("peak {:.0} MB resident", status("VmHWM")?);
-    queries(&store, newest)
+    queries(&store, newest, "")
 }
 
 /// Takes lines in as batches come, and writes the memtable as the collector's upkeep does.
@@ -136,7 +141,7 @@ fn size_of(path: &Path) -> std::io::Result<u64> {
     std::fs::read_dir(path)?.map(|entry| size_of(&entry?.path())).sum()
 }
 
-fn queries(store: &Arc<LogStore>, newest: i64) -> anyhow::Result<()> {
+fn queries(store: &Arc<LogStore>, newest: i64, only: &str) -> anyhow::Result<()> {
     let asked = [
         ("newest 100 of an app, 1 h", r#"{app="checkout"}"#, 1),
         ("newest 100 of an app with a word", r#"{app="storefront"} |= "POST""#, 6),
@@ -186,7 +191,7 @@ fn queries(store: &Arc<LogStore>, newest: i64) -> anyhow::Result<()> {
             6,
         ),
     ];
-    for (what, text, hours) in asked {
+    for (what, text, hours) in asked.into_iter().filter(|(what, ..)| what.contains(only)) {
         let range = (newest - hours * HOUR, newest + 1);
         let mut times = Vec::new();
         let cpu = cpu_seconds()?;

@@ -228,7 +228,7 @@ fn each_row(
         }
     }
     let hiding = std::mem::take(&mut sieve.hiding);
-    let segments = group.iter().map(|s| PrunedSegment::new(Arc::clone(s), &hiding)).collect();
+    let segments = group.iter().map(|s| PrunedSegment::new(Arc::clone(s), &hiding, None)).collect();
     let reader = Reader {
         segments,
         need: Need::Nothing,

@@ -13,6 +13,7 @@ use super::block::Decoder;
 use super::filter::Filter;
 use super::header::{Header, METADATA};
 use super::hidden::Hiding;
+use super::known;
 use super::memtable::Chunk;
 use super::merge::{Place, PrunedSegment, Unit, decoder};
 use super::need::{self, Need};
@@ -50,7 +51,8 @@ impl LogStore {
         let whole = TimeRange::new(first.start, last.end);
         let selected = self.select(&ask.matchers);
         let snapshot = self.snapshot(&selected, whole);
-        let Wanted { units, segments, hiding } = selected.wanted(snapshot, whole);
+        let known = self.known.of(&ask.filters);
+        let Wanted { units, segments, hiding } = selected.wanted(snapshot, whole, known.as_deref());
         let need = need::of_filters(&ask.filters);
         let filter = Filter::new(&ask.filters, whole);
         let counting = Counting { ask, whole, need, filter, hiding, segments };
@@ -111,14 +113,29 @@ impl Counting<'_> {
         if !pruned.may_have(&self.need, unit.number) {
             return Vec::new();
         }
+        if is_bare
+            && !self.ask.by_level
+            && !self.ask.bytes
+            && let Some(known) = pruned.known(unit.number)
+        {
+            return self.by_known(pruned, unit.number, only, known);
+        }
         let tallies = pruned.segment.look(unit.number as usize, decoder, |block, decoder| {
-            if let Some(range) = only
-                && is_bare
-                && !self.ask.bytes
-                && let Some(levels) = block.count_by_template(&self.filter, self.ask.by_level)
-            {
-                let tally = |(level, lines)| Tally { range, level, lines, bytes: 0 };
-                return Ok(levels.into_iter().map(tally).collect());
+            match only.filter(|_| is_bare && !self.ask.bytes) {
+                Some(range) if !self.ask.by_level => {
+                    let known = pruned.known.as_deref().map(|known| (known, unit.number));
+                    let passing = block.passing_known(&self.filter, known, decoder)?;
+                    let lines = passing.len() as u64;
+                    let tally = Tally { range, level: 0, lines, bytes: 0 };
+                    return Ok(Vec::from_iter((lines > 0).then_some(tally)));
+                }
+                Some(range) => {
+                    if let Some(levels) = block.count_by_template(&self.filter) {
+                        let tally = |(level, lines)| Tally { range, level, lines, bytes: 0 };
+                        return Ok(levels.into_iter().map(tally).collect());
+                    }
+                }
+                None => {}
             }
             self.rows((pruned, unit), block, decoder)
         });
@@ -136,13 +153,38 @@ impl Counting<'_> {
         Some(Tally { range, level, lines, bytes })
     }
 
+    /// The count of a block whose passing rows are known.
+    fn by_known(
+        &self,
+        pruned: &PrunedSegment,
+        number: u32,
+        only: Option<usize>,
+        known: &known::Rows,
+    ) -> Vec<Tally> {
+        let rows = pruned.segment.headers().get(number as usize).map_or(0, |header| header.rows);
+        if let Some(range) = only {
+            return vec![Tally { range, level: 0, lines: known.count(rows), bytes: 0 }];
+        }
+        let mut tallies = Tallies { ask: self.ask, found: Vec::new() };
+        let Some(times) = pruned.segment.times(number as usize) else { return Vec::new() };
+        match known {
+            known::Rows::All => tallies.add_times(&times),
+            known => {
+                let rows = known.numbers(rows).into_iter().map(|row| row as usize);
+                tallies.add_rows(rows, &times, &[], &[]);
+            }
+        }
+        tallies.found
+    }
+
     fn rows(
         &self,
         (pruned, unit): (&PrunedSegment, &Unit),
         block: &mut Opened<'_>,
         decoder: &mut Decoder,
     ) -> std::io::Result<Vec<Tally>> {
-        let mut passing = block.passing(&self.filter, decoder)?;
+        let known = pruned.known.as_deref().map(|known| (known, unit.number));
+        let mut passing = block.passing_known(&self.filter, known, decoder)?;
         if !unit.hidden_by.is_empty() {
             let mut rows = passing.into_numbers();
             let place = (&*pruned.segment, unit.number);

@@ -206,6 +206,7 @@ impl LogStore {
         let mut manifest = keeper.manifest.clone();
         manifest.segments = segments.iter().map(|segment| segment.name().to_owned()).collect();
         self.write_manifest(keeper, manifest)?;
+        self.known.keep_only(&segments);
         self.state().segments = Arc::new(segments);
         Ok(())
     }

@@ -25,6 +25,7 @@ use super::block_set::BlockSet;
 use super::crew::Crew;
 use super::filter::Filter;
 use super::hidden::{Hiding, MayHide};
+use super::known::{self, OfFilters, OfSegment};
 use super::memtable::Chunk;
 use super::need::Need;
 use super::rows::Rows;
@@ -77,17 +78,32 @@ pub(super) struct PrunedSegment {
     pub(super) segment: Arc<Segment>,
     /// Which blocks deletion requests may hide something of.
     pub(super) may_hide: MayHide,
+    /// What is known of its blocks.
+    pub(super) known: Option<Arc<OfSegment>>,
     candidates: OnceLock<BlockSet>,
 }
 
 impl PrunedSegment {
     /// A segment that is not looked at yet.
-    pub(super) fn new(segment: Arc<Segment>, hiding: &Hiding) -> Self {
-        Self { segment, may_hide: MayHide::new(hiding), candidates: OnceLock::new() }
+    pub(super) fn new(segment: Arc<Segment>, hiding: &Hiding, known: Option<&OfFilters>) -> Self {
+        Self {
+            may_hide: MayHide::new(hiding),
+            known: known.and_then(|known| known.of(&segment)),
+            candidates: OnceLock::new(),
+            segment,
+        }
+    }
+
+    /// The passing rows of a block, whatever their time, if they are known.
+    pub(super) fn known(&self, block: u32) -> Option<&known::Rows> {
+        self.known.as_ref()?.get(block)
     }
 
     /// Whether a block can satisfy a need.
     pub(super) fn may_have(&self, need: &Need, block: u32) -> bool {
+        if let Some(known) = self.known(block) {
+            return !known.is_empty();
+        }
         self.candidates.get_or_init(|| self.segment.candidates(need)).contains(block)
     }
 }
@@ -217,7 +233,8 @@ impl Reader<'_> {
                 }
                 let filter = &self.filter;
                 pruned.segment.look(number, decoder, |block, decoder| {
-                    let mut passing = block.passing(filter, decoder)?.into_numbers();
+                    let known = pruned.known.as_deref().map(|known| (known, unit.number));
+                    let mut passing = block.passing_known(filter, known, decoder)?.into_numbers();
                     let place = (&*pruned.segment, unit.number);
                     let (by, may_hide) = (&unit.hidden_by, &pruned.may_hide);
                     self.hiding.sift_block(by, may_hide, place, &mut passing, (block, decoder))?;

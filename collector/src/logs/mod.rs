@@ -42,6 +42,7 @@ mod flush;
 mod header;
 mod hidden;
 mod judge;
+mod known;
 mod manifest;
 mod memtable;
 mod merge;
@@ -275,6 +276,8 @@ pub struct LogStore {
     ending: Cancel,
     /// Looks at blocks for queries.
     crew: crew::Crew,
+    /// What queries have found before.
+    known: known::Known,
     live: broadcast::Sender<Arc<Vec<StreamEntries>>>,
     counters: Counters,
     /// Keeps other processes out for as long as it is open.

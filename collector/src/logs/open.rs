@@ -16,6 +16,7 @@ use tokio::sync::broadcast;
 
 use super::crew::Crew;
 use super::deletions::Deletions;
+use super::known::Known;
 use super::manifest::{self, Manifest};
 use super::memtable::Memtable;
 use super::retain::Retaining;
@@ -76,6 +77,7 @@ impl LogStore {
             compacting: Mutex::new(()),
             ending: Cancel::new(),
             crew: Crew::new(),
+            known: Known::default(),
             live: broadcast::Sender::new(LIVE_FRAMES),
             counters,
             _lock: lock,

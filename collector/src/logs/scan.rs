@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 
 use super::filter::Filter;
 use super::hidden::{Hidden, Hiding};
+use super::known::OfFilters;
 use super::memtable::{Chunk, Memtable};
 use super::merge::{ACTIVE, FROZEN, LookedAt, Place, PrunedSegment, Reader, Unit};
 use super::need;
@@ -119,12 +120,18 @@ impl Selected {
     }
 
     /// Everything in the snapshot that labels, time and deletion requests leave over.
-    pub(super) fn wanted(&self, snapshot: Snapshot, range: TimeRange) -> Wanted {
+    /// `known` is of the query's filters.
+    pub(super) fn wanted(
+        &self,
+        snapshot: Snapshot,
+        range: TimeRange,
+        known: Option<&OfFilters>,
+    ) -> Wanted {
         let hiding = snapshot.hiding;
         let mut units = Vec::new();
         let mut segments = Vec::new();
         for segment in snapshot.segments.iter() {
-            let place = segments.len();
+            let (place, before) = (segments.len(), units.len());
             self.blocks(segment, range, |at, block| {
                 let header = &segment.headers()[block];
                 let times = (header.first, header.last);
@@ -133,7 +140,9 @@ impl Selected {
                     units.push(self.unit(at, times, segment.meta().order, hidden_by));
                 }
             });
-            segments.push(PrunedSegment::new(Arc::clone(segment), &hiding));
+            if units.len() > before {
+                segments.push(PrunedSegment::new(Arc::clone(segment), &hiding, known));
+            }
         }
         let frozen = snapshot.frozen.iter().flat_map(|frozen| chunks(&frozen.table, self, range));
         let frozen = frozen.map(|chunk| (FROZEN, chunk));
@@ -166,7 +175,9 @@ impl LogSource for LogStore {
         scan.cancel.check()?;
         let selected = self.select(&scan.matchers);
         let snapshot = self.snapshot(&selected, scan.range);
-        let Wanted { units, segments, hiding } = selected.wanted(snapshot, scan.range);
+        let known = self.known.of(&scan.filters);
+        let Wanted { units, segments, hiding } =
+            selected.wanted(snapshot, scan.range, known.as_deref());
         let reader = Reader {
             segments,
             need: need::of_filters(&scan.filters),
@@ -194,7 +205,7 @@ impl LogSource for LogStore {
 
     fn streams(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, SourceError> {
         let selected = self.select(matchers);
-        let wanted = selected.wanted(self.snapshot(&selected, range), range);
+        let wanted = selected.wanted(self.snapshot(&selected, range), range, None);
         let found: BTreeSet<usize> = wanted.units.iter().map(|unit| unit.stream).collect();
         let mut labels: Vec<Labels> =
             found.into_iter().map(|at| selected.streams[at].labels.clone()).collect();

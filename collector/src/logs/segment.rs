@@ -20,7 +20,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,9 @@ pub(super) const WORDS: &str = "words";
 pub(super) const META: &str = "segment.json";
 /// Begins the file of blocks, before its format.
 pub(super) const BLOCKS_MAGIC: &[u8; 4] = b"TFLB";
+
+/// Identities are given out once by a process.
+static NEXT_IDENTITY: AtomicU64 = AtomicU64::new(0);
 
 /// Below so many candidates a walk through the dictionary costs more than it saves.
 const WALK_BLOCKS_MIN: u32 = 3;
@@ -121,6 +124,7 @@ pub(super) struct FileMeta {
 pub(super) struct Segment {
     dir: PathBuf,
     name: String,
+    identity: u64,
     meta: Meta,
     headers: Vec<Header>,
     /// Which blocks no fragment can rule out.
@@ -165,6 +169,7 @@ impl Segment {
         Ok(Self {
             dir: dir.to_owned(),
             name,
+            identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed),
             meta,
             headers,
             opaque,
@@ -180,6 +185,11 @@ impl Segment {
     /// The name of its folder.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A number that no other segment of the store has.
+    pub(super) fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// Its folder.
