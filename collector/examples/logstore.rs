@@ -53,7 +53,7 @@ fn main() -> anyhow::Result<()> {
     }
     queries(&store, newest, "")?;
     let (began, cpu) = (Instant::now(), cpu_seconds()?);
-    while store.compact()? {}
+    while store.compact_idle()? {}
     println!("merged in {:.2} s, {:.2} CPU s", began.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
     sizes("after merging", &store, &folder)?;
     println!("peak {:.0} MB resident", status("VmHWM")?);
@@ -193,20 +193,22 @@ fn queries(store: &Arc<LogStore>, newest: i64, only: &str) -> anyhow::Result<()>
     ];
     for (what, text, hours) in asked.into_iter().filter(|(what, ..)| what.contains(only)) {
         let range = (newest - hours * HOUR, newest + 1);
-        let mut times = Vec::new();
-        let cpu = cpu_seconds()?;
+        let (mut times, mut costs) = (Vec::new(), Vec::new());
         let mut seen = (0.0, ScanStats::default());
         for _ in 0..RUNS {
-            let began = Instant::now();
+            let (began, cpu) = (Instant::now(), cpu_seconds()?);
             seen = ask(store, text, range).with_context(|| what.to_owned())?;
             times.push(began.elapsed().as_secs_f64() * 1e3);
+            costs.push((cpu_seconds()? - cpu) * 1e3);
         }
-        let cpu = (cpu_seconds()? - cpu) * 1e3 / RUNS as f64;
+        let (first, first_cost) = (times.remove(0), costs.remove(0));
         times.sort_by(f64::total_cmp);
         println!(
-            "  {what}: median {:.2} ms, least {:.2} ms, {cpu:.1} ms CPU; {} of {} blocks, answer {}",
-            times[RUNS / 2],
+            "  {what}: first {first:.2} ms, {first_cost:.0} CPU; then median {:.2}, least {:.2} ms, \
+             {:.1} CPU; {} of {} blocks, answer {}",
+            times[times.len() / 2],
             times[0],
+            costs.iter().sum::<f64>() / costs.len() as f64,
             seen.1.blocks_scanned,
             seen.1.blocks,
             seen.0

@@ -4,6 +4,10 @@
 //! the order of arrival that are all of a class or below become one. Only neighbours are merged, and
 //! the new segment takes the place of the first, so rows of the same time keep their order.
 //!
+//! What is left over is merged when nothing more comes: of a day that is past, or when nothing was
+//! written for [`IDLE_AFTER`], any neighbours become one, if none of them is more than half of it (so
+//! that a line is written again only when its segment at least doubles).
+//!
 //! A merge leaves out what deletion requests erase and what is past its retention; a segment that has
 //! some of it may be merged with nothing but itself.
 //!
@@ -13,6 +17,7 @@
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use taffrail_model::TimeRange;
 use taffrail_query::source::{Cancel, Direction, SourceError};
@@ -36,6 +41,10 @@ const LOWEST_BYTES: u64 = 1 << 20;
 /// Classes that are merged: up to 1, 8 and 64 MiB of text become up to 512 MiB. The index of a segment
 /// is made in memory, so bigger ones would cost too much of it.
 const CLASSES: u32 = 3;
+/// Most text of a segment that is merged of what is left over, in bytes.
+const IDLE_BYTES_MAX: u64 = LOWEST_BYTES * (FAN_IN as u64).pow(CLASSES);
+/// Nothing was written for so long: nothing more comes.
+const IDLE_AFTER: Duration = Duration::from_secs(600);
 /// Blocks of a merged segment are so many times as long: each has its own templates, which are a tenth
 /// of a block of a flush.
 const MERGED_BLOCK: usize = 4;
@@ -69,7 +78,18 @@ impl LogStore {
     pub fn compact(&self) -> Result<bool, Error> {
         let _one_at_a_time = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         let segments = Arc::clone(&self.state().segments);
-        choose(&segments).map_or(Ok(false), |group| self.compact_group(&group))
+        let is_idle = self.keeper().flushed.elapsed() >= IDLE_AFTER;
+        choose(&segments, is_idle).map_or(Ok(false), |group| self.compact_group(&group))
+    }
+
+    /// As [`LogStore::compact`] when nothing more comes.
+    ///
+    /// # Errors
+    /// As [`LogStore::compact`].
+    pub fn compact_idle(&self) -> Result<bool, Error> {
+        let _one_at_a_time = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+        let segments = Arc::clone(&self.state().segments);
+        choose(&segments, true).map_or(Ok(false), |group| self.compact_group(&group))
     }
 
     /// Puts one segment in place of neighbours of one day, or none if no row is left. Whether it was
@@ -253,27 +273,25 @@ fn streams_of(group: &[Arc<Segment>]) -> Vec<u32> {
     streams
 }
 
-/// The first group worth merging: neighbours within a day, of the lowest class that has enough.
-fn choose(segments: &[Arc<Segment>]) -> Option<Vec<Arc<Segment>>> {
+/// The first group worth merging: neighbours within a day, of the lowest class that has enough; else
+/// what is left over of days of which nothing more comes.
+fn choose(segments: &[Arc<Segment>], is_idle: bool) -> Option<Vec<Arc<Segment>>> {
     let mut days: Vec<i32> = segments.iter().map(|segment| segment.meta().day).collect();
     days.sort_unstable();
     days.dedup();
-    for day in days.into_iter().rev() {
-        let of_day: Vec<&Arc<Segment>> =
-            segments.iter().filter(|segment| segment.meta().day == day).collect();
-        let classes: Vec<u32> = of_day
-            .iter()
-            .map(
-                |segment| {
-                    if segment.is_damaged() { u32::MAX } else { class(segment.meta().text_bytes) }
-                },
-            )
-            .collect();
-        if let Some(range) = neighbours(&classes) {
-            return Some(of_day[range].iter().map(|&segment| Arc::clone(segment)).collect());
-        }
-    }
-    None
+    let newest = days.last().copied();
+    let pick = |choose: &dyn Fn(&[u64]) -> Option<Range<usize>>, day: i32| {
+        let of_day: Vec<_> = segments.iter().filter(|s| s.meta().day == day).collect();
+        let sizes = of_day.iter().map(|s| match s.is_damaged() {
+            true => u64::MAX,
+            false => s.meta().text_bytes,
+        });
+        let range = choose(&sizes.collect::<Vec<_>>())?;
+        Some(of_day[range].iter().map(|&segment| Arc::clone(segment)).collect())
+    };
+    let is_over = |day: &&i32| is_idle || Some(**day) != newest;
+    (days.iter().rev().find_map(|&day| pick(&neighbours, day)))
+        .or_else(|| days.iter().rev().filter(is_over).find_map(|&day| pick(&left_over, day)))
 }
 
 fn class(text_bytes: u64) -> u32 {
@@ -282,12 +300,32 @@ fn class(text_bytes: u64) -> u32 {
 }
 
 /// The first [`FAN_IN`] neighbours of a class or below, for the lowest class that has them.
-fn neighbours(classes: &[u32]) -> Option<Range<usize>> {
+fn neighbours(sizes: &[u64]) -> Option<Range<usize>> {
+    let classes: Vec<u32> = sizes.iter().map(|&bytes| class(bytes)).collect();
     (0..CLASSES).find_map(|highest| {
         let windows = classes.windows(FAN_IN);
         let at = windows.into_iter().position(|w| w.iter().all(|&class| class <= highest))?;
         Some(at..at + FAN_IN)
     })
+}
+
+/// The longest run of neighbours that fit into one segment, none of them more than half of it.
+fn left_over(sizes: &[u64]) -> Option<Range<usize>> {
+    let runs = (0..sizes.len()).filter_map(|start| {
+        let (mut sum, mut largest, mut best) = (0_u64, 0, None);
+        for (at, &bytes) in sizes.iter().enumerate().skip(start) {
+            sum = sum.saturating_add(bytes);
+            largest = largest.max(bytes);
+            if sum > IDLE_BYTES_MAX {
+                break;
+            }
+            if at > start && largest <= sum / 2 {
+                best = Some(start..at + 1);
+            }
+        }
+        best
+    });
+    runs.max_by_key(ExactSizeIterator::len)
 }
 
 #[cfg(test)]
@@ -305,10 +343,34 @@ mod tests {
 
     #[test]
     fn neighbours_of_the_lowest_class() {
-        assert_eq!(neighbours(&[0; 7]), None);
-        assert_eq!(neighbours(&[1, 1, 0, 0, 0, 0, 0, 0, 0, 0]), Some(2..10));
-        assert_eq!(neighbours(&[1, 0, 0, 0, 1, 0, 0, 0, 0]), Some(0..8));
-        assert_eq!(neighbours(&[0, 0, 0, 0, u32::MAX, 0, 0, 0, 0]), None);
-        assert_eq!(neighbours(&[3; 9]), None);
+        let mib = 1 << 20;
+        let of = |classes: &[u32]| {
+            let sizes: Vec<u64> =
+                classes.iter().map(|&c| if c > 9 { u64::MAX } else { mib << (3 * c) }).collect();
+            neighbours(&sizes)
+        };
+        assert_eq!(of(&[0; 7]), None);
+        assert_eq!(of(&[1, 1, 0, 0, 0, 0, 0, 0, 0, 0]), Some(2..10));
+        assert_eq!(of(&[1, 0, 0, 0, 1, 0, 0, 0, 0]), Some(0..8));
+        assert_eq!(of(&[0, 0, 0, 0, 10, 0, 0, 0, 0]), None);
+        assert_eq!(of(&[3; 9]), None);
+    }
+
+    #[test]
+    fn what_is_left_over() {
+        let most = IDLE_BYTES_MAX;
+        let cases: [(&[u64], Option<Range<usize>>); 8] = [
+            (&[], None),
+            (&[5], None),
+            (&[5, 5], Some(0..2)),
+            (&[5, 4], None),
+            (&[9, 4, 5, 1], Some(0..4)),
+            (&[most, 3, 3, most], Some(1..3)),
+            (&[u64::MAX, 3, 2, 2, u64::MAX], Some(1..4)),
+            (&[most / 2 + 1, most / 2 + 1], None),
+        ];
+        for (sizes, expected) in cases {
+            assert_eq!(left_over(sizes), expected, "{sizes:?}");
+        }
     }
 }

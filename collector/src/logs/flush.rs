@@ -13,6 +13,7 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use taffrail_model::time::utc_day;
 
@@ -90,6 +91,7 @@ impl LogStore {
         let new = written.inspect_err(|_| {
             self.counters.flush_failures.fetch_add(1, Relaxed);
         })?;
+        keeper.flushed = Instant::now();
         let mut state = self.state();
         let mut segments = state.segments.to_vec();
         segments.extend(new.into_iter().map(Arc::new));

@@ -39,6 +39,8 @@ mod erase;
 mod files;
 mod filter;
 mod flush;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod header;
 mod hidden;
 mod judge;
@@ -78,7 +80,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use taffrail_model::{SourceRange, StreamEntries};
 use taffrail_query::source::Cancel;
@@ -312,6 +314,8 @@ struct Keeper {
     /// Never used twice by this process, not even after a failure: a manifest that was renamed but
     /// whose rename was not synced may name the segment.
     next_segment: u64,
+    /// When a memtable was written last, or the store was opened.
+    flushed: Instant,
     streams: StreamsFile,
 }
 

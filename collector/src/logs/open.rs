@@ -10,6 +10,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::time::Instant;
 
 use taffrail_query::source::Cancel;
 use tokio::sync::broadcast;
@@ -70,6 +71,7 @@ impl LogStore {
                 // A lost manifest may have known higher ones; what comes must be above each cut.
                 next_segment: loaded.manifest.next_segment.max(deletions.highest_cut()),
                 manifest: loaded.manifest,
+                flushed: Instant::now(),
                 streams: loaded.streams_file,
             }),
             deletions: Mutex::new(deletions),

@@ -182,6 +182,38 @@ impl Segment {
         })
     }
 
+    /// A segment of one block in an open file.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(super) fn of_block(blocks: File, blocks_bytes: u64, header: Header) -> Self {
+        let meta = Meta {
+            format: header.format,
+            day: 0,
+            order: 0,
+            rows: header.rows.into(),
+            text_bytes: header.text_bytes.into(),
+            first: header.first,
+            last: header.last,
+            files: Vec::new(),
+            inputs: Vec::new(),
+            rid_of: Vec::new(),
+            flush: None,
+        };
+        Self {
+            dir: PathBuf::new(),
+            name: String::new(),
+            identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed),
+            meta,
+            opaque: BlockSet::none(1),
+            uuids: BlockSet::none(1),
+            headers: vec![header],
+            blocks,
+            blocks_bytes,
+            index: OnceLock::new(),
+            reported: AtomicBool::new(false),
+            rid_of: Mutex::new(Vec::new()),
+        }
+    }
+
     /// The name of its folder.
     pub(super) fn name(&self) -> &str {
         &self.name

@@ -5,5 +5,6 @@
 mod agent;
 mod deletions;
 mod doors;
+mod frames;
 mod harness;
 mod restart;
