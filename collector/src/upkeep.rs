@@ -79,7 +79,9 @@ fn write_logs(doors: &Doors) -> anyhow::Result<()> {
 fn compact_logs(doors: &Doors) -> anyhow::Result<()> {
     let store = &doors.logs.store;
     store.retain(clock::unix_nanos()).context("remove old lines of the log store")?;
-    store.erase(clock::unix_nanos()).context("erase deleted lines of the log store")?;
+    store
+        .erase(clock::unix_nanos(), Some(&doors.logs.wal))
+        .context("erase deleted lines of the log store")?;
     while doors.admission.look_at_disk() {
         if !store.compact().context("merge segments of the log store")? {
             break;

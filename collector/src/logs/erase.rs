@@ -3,8 +3,9 @@
 //! A request that is old enough begins to be erased: the memtable is written, so that all its lines are
 //! in segments below a number, the **cut**, and the lines are counted for the record. Then each segment
 //! below the cut is looked through; one with lines of it is merged with nothing but itself, which leaves
-//! them out (as every merge does, see `compact`). When none is left and their files are gone, the
-//! record says so and nothing needs to be hidden any more.
+//! them out (as every merge does, see `compact`). When none is left, their files are gone, and the
+//! write-ahead log has cut off what it had of them, the record says so and nothing needs to be hidden any
+//! more.
 //!
 //! A crash at any point leaves the lines hidden: what is done is seen from the segments, which name the
 //! requests they are rid of, and the rest is done again.
@@ -12,6 +13,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
+use taffrail_kit::journal::{self, Journal};
 use taffrail_model::{Nanos, TimeRange};
 
 use super::block::Decoder;
@@ -25,17 +27,18 @@ type Found = (u64, u64);
 
 impl LogStore {
     /// Erases what deletion requests have hidden for long enough. Rewrites segments, which takes seconds
-    /// for each hundred megabytes: to be called now and then on a thread of its own.
+    /// for each hundred megabytes: to be called now and then on a thread of its own. `wal` is the
+    /// write-ahead log, if there is one; who cuts it does so beside this.
     ///
     /// # Errors
     /// When a file cannot be written. What is not erased stays hidden, and the next call goes on.
-    pub fn erase(&self, now: Nanos) -> Result<(), Error> {
+    pub fn erase(&self, now: Nanos, wal: Option<&Journal>) -> Result<(), Error> {
         let _one_at_a_time = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         let wait = i64::try_from(self.config.delete_after.as_nanos()).unwrap_or(i64::MAX);
         let due = self.deletions().due(now.saturating_sub(wait));
         let mut decoder = self.decoder()?;
         for record in due {
-            self.begin_erasing(&record, now, &mut decoder)?;
+            self.begin_erasing(&record, (now, wal), &mut decoder)?;
         }
         let erasing = self.erasing();
         if erasing.is_empty() {
@@ -43,7 +46,7 @@ impl LogStore {
         }
         self.rewrite(&erasing, &mut decoder)?;
         if self.ending.check().is_ok() {
-            self.end_erasing(&erasing)?;
+            self.end_erasing(&erasing, wal.map_or(u64::MAX, Journal::oldest_seq))?;
         }
         Ok(())
     }
@@ -66,7 +69,7 @@ impl LogStore {
     pub(super) fn begin_erasing(
         &self,
         record: &Record,
-        now: Nanos,
+        (now, wal): (Nanos, Option<&Journal>),
         decoder: &mut Decoder,
     ) -> Result<(), Error> {
         let cut = {
@@ -76,6 +79,7 @@ impl LogStore {
             self.write_frozen(&mut keeper)?;
             keeper.next_segment
         };
+        let wal = wal.map(Journal::turn_over).transpose().map_err(|error| self.no_turn(error))?;
         let hides = self.state().hides.to_vec();
         let Some(hide) = hides.into_iter().find(|hide| hide.id() == record.id) else {
             return Ok(());
@@ -90,7 +94,8 @@ impl LogStore {
             lines += found.0;
             bytes += found.1;
         }
-        let step = Step::Erasing(Begun { at: now, cut, lines, bytes });
+        let step =
+            Step::Erasing(Begun { at: now, cut, wal: wal.unwrap_or_default(), lines, bytes });
         let mut deletions = self.deletions();
         // It may have been cancelled meanwhile.
         if deletions.get(record.id).is_none_or(|record| record.step != Step::Received) {
@@ -161,8 +166,14 @@ impl LogStore {
         Ok(())
     }
 
-    /// Ends the requests of which no segment has anything.
-    fn end_erasing(&self, erasing: &[Arc<Hide>]) -> Result<(), Error> {
+    fn no_turn(&self, error: journal::Error) -> Error {
+        let doing = "turn over the write-ahead log of";
+        Error::io(doing, &self.config.dir)(std::io::Error::other(error))
+    }
+
+    /// Ends the requests of which no segment has anything, nor the write-ahead log, whose oldest frame
+    /// is given.
+    fn end_erasing(&self, erasing: &[Arc<Hide>], oldest: u64) -> Result<(), Error> {
         let segments = Arc::clone(&self.state().segments);
         let is_done = |hide: &&Arc<Hide>| !segments.iter().any(|s| hide.concerns(Some(s)));
         let done: Vec<_> = erasing.iter().filter(is_done).collect();
@@ -176,6 +187,9 @@ impl LogStore {
         for hide in done {
             let mut deletions = self.deletions();
             let Some(begun) = deletions.get(hide.id()).and_then(Record::begun) else { continue };
+            if oldest < begun.wal {
+                continue;
+            }
             let ended = taffrail_kit::clock::unix_nanos();
             deletions.advance(hide.id(), Step::Processed { begun, ended })?;
             self.change_hides(|hides| hides.retain(|other| other.id() != hide.id()));

@@ -55,6 +55,9 @@ pub(in super::super) struct Begun {
     pub(in super::super) at: Nanos,
     /// Segments below this number had all lines that are to be erased.
     pub(in super::super) cut: u64,
+    /// The write-ahead log has nothing of them from this frame on.
+    #[serde(default)]
+    pub(in super::super) wal: u64,
     /// How many lines.
     pub(in super::super) lines: u64,
     /// Bytes of their text.
@@ -223,7 +226,7 @@ mod tests {
     use super::*;
 
     fn steps() -> [Step; 4] {
-        let begun = Begun { at: 5, cut: 3, lines: 2, bytes: 9 };
+        let begun = Begun { at: 5, cut: 3, wal: 4, lines: 2, bytes: 9 };
         [
             Step::Received,
             Step::Erasing(begun),

@@ -134,7 +134,7 @@ fn begin_all(store: &LogStore) {
     let mut decoder = super::super::block::Decoder::new().unwrap();
     let due = store.deletions().due(LATER);
     for record in due {
-        store.begin_erasing(&record, 1, &mut decoder).unwrap();
+        store.begin_erasing(&record, (1, None), &mut decoder).unwrap();
     }
 }
 
@@ -170,7 +170,7 @@ fn run(steps: Vec<Step>, dir: &Path, block_bytes: usize) -> (Arc<LogStore>, Trut
                 store = reopen(store, dir, block_bytes, &frames);
             }
             Step::Erase => {
-                store.erase(LATER).unwrap();
+                store.erase(LATER, None).unwrap();
                 truth.erase();
                 assert_eq!(store.stats().deletions, 0);
             }
@@ -210,7 +210,7 @@ proptest! {
             prop_assert_eq!(counted, oracle.count(&ask), "{:?}", ask);
         }
         // Erased, nothing has to be hidden, and what is there is what is visible.
-        store.erase(LATER).unwrap();
+        store.erase(LATER, None).unwrap();
         let stats = store.stats();
         prop_assert_eq!((stats.deletions, stats.quarantined), (0, 0));
         prop_assert_eq!(stats.lines + stats.memory_lines, oracle.0.len() as u64);
@@ -272,7 +272,7 @@ fn a_crash_between_any_two_steps_shows_nothing_and_is_gone_on_from() {
     let damaged = copy(dir.path());
     fs::write(damaged.path().join("manifest.json"), "nonsense").unwrap();
     crashes.push(damaged);
-    store.erase(LATER).unwrap();
+    store.erase(LATER, None).unwrap();
     // All is erased, but the record does not say so yet.
     let unsaid = copy(dir.path());
     copy_dir(&crashes[2].path().join("deletions"), &unsaid.path().join("deletions"));
@@ -291,7 +291,7 @@ fn a_crash_between_any_two_steps_shows_nothing_and_is_gone_on_from() {
 
 fn check_second(dir: &Path) {
     let store = open_with(dir, 64).store;
-    store.erase(LATER).unwrap();
+    store.erase(LATER, None).unwrap();
     let list = store.list();
     assert_eq!((list.len(), list[0].stage), (1, Stage::Processed));
     let erasure = list[0].erasure.unwrap();
@@ -313,7 +313,7 @@ fn lines_that_come_after_the_cut_are_others() {
     // Late, but before erasing begins: covered.
     store.apply(3, vec![stream("a", &[(5, "late")])], &[]);
     assert!(texts(&store).iter().all(|line| line != "late"));
-    store.erase(LATER).unwrap();
+    store.erase(LATER, None).unwrap();
     let erasure = store.list()[0].erasure.unwrap();
     assert_eq!(erasure.lines, 13);
     store.apply(4, vec![stream("a", &[(5, "later")])], &[]);
@@ -343,9 +343,9 @@ fn requests_wait_for_their_time_and_are_cancelled_only_before() {
     store.apply(0, vec![stream("a", &[(1, "x")])], &[]);
     let id = store.request(r#"{app="a"}"#, 0, 9).unwrap();
     let created = store.list()[0].created;
-    store.erase(created + 59_000_000_000).unwrap();
+    store.erase(created + 59_000_000_000, None).unwrap();
     assert_eq!(store.list()[0].stage, Stage::Received);
-    store.erase(created + 60_000_000_000).unwrap();
+    store.erase(created + 60_000_000_000, None).unwrap();
     assert_eq!(store.list()[0].stage, Stage::Processed);
     assert_eq!(store.stats().segments, 0);
     assert!(matches!(store.cancel(&id), Err(DeletionError::TooLate(_))));
@@ -371,7 +371,7 @@ fn a_damaged_segment_keeps_its_lines_hidden_and_says_so() {
     bytes[at] ^= 1;
     fs::write(&blocks, bytes).unwrap();
     store.request(r#"{app=~"a|b"} |= "card""#, 0, 100).unwrap();
-    store.erase(LATER).unwrap();
+    store.erase(LATER, None).unwrap();
     let shown = &store.list()[0];
     assert_eq!(shown.stage, Stage::Erasing);
     assert!(shown.erasure.unwrap().problem.is_some_and(|problem| problem.contains("damaged")));
