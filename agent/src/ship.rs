@@ -54,6 +54,9 @@ pub use metrics::Metrics;
 /// How long the collector may take to answer at the end of the process before what is read goes to
 /// the spool.
 const END_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a spool that cannot be opened is waited for at the start, and how often it is tried.
+const SPOOL_PATIENCE: Duration = Duration::from_secs(2);
+const SPOOL_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the reader hands over.
 #[derive(Debug)]
@@ -157,6 +160,8 @@ pub struct Shipper {
     waiting_since: Option<Instant>,
     /// Attempts that failed since the last answer.
     failures: u32,
+    /// When the spool is asked again for a batch that its disk did not give.
+    spool_retry: Option<Instant>,
 }
 
 impl Shipper {
@@ -188,13 +193,14 @@ impl Shipper {
             held: VecDeque::new(),
             waiting_since: None,
             failures: 0,
+            spool_retry: None,
         }
     }
 
     /// Asks for the committed positions, then sends what comes, until the channel is closed and
     /// everything is safe: in the store or in the spool.
     pub async fn run(mut self, mut parcels: mpsc::Receiver<Parcel>, mut end: Shutdown) {
-        self.with_spool(Spool::open).await;
+        self.open_spool(&mut end).await;
         let mut attempt: Option<Attempt> = None;
         let mut retry_at = Instant::now();
         loop {
@@ -207,6 +213,8 @@ impl Shipper {
             }
             let rests = attempt.is_none() && (!self.connected || self.current.is_some());
             let overdue = self.overdue();
+            let spool_rests =
+                self.connected && self.current.is_none() && self.spool_retry.is_some();
             let tried = async {
                 match &mut attempt {
                     Some(attempt) => attempt.await,
@@ -217,6 +225,7 @@ impl Shipper {
                 outcome = tried => Happened::Tried(outcome),
                 () = sleep_until(retry_at), if rests => Happened::Rested,
                 () = sleep_until(overdue.unwrap_or(retry_at)), if overdue.is_some() => Happened::Overdue,
+                () = sleep_until(self.spool_retry.unwrap_or(retry_at)), if spool_rests => Happened::Rested,
                 parcel = parcels.recv(), if !self.closed => Happened::Handed(parcel),
                 () = end.wait(), if self.ending.is_none() => Happened::Ending,
             };
@@ -235,6 +244,22 @@ impl Shipper {
         // Closing its files takes a sync.
         let spool = self.spool.take();
         let _closed = tokio::task::spawn_blocking(move || drop(spool)).await;
+    }
+
+    /// Opens the spool. One that cannot be opened yet (another process may still have it) may hold what
+    /// is older than all that can be read: it is waited for a little.
+    async fn open_spool(&mut self, end: &mut Shutdown) {
+        let give_up = Instant::now() + SPOOL_PATIENCE;
+        while self.spool.is_some() && !self.with_spool(Spool::open).await {
+            let pause = Instant::now() + SPOOL_PAUSE;
+            if pause > give_up {
+                return;
+            }
+            tokio::select! {
+                () = sleep_until(pause) => {}
+                () = end.wait() => return,
+            }
+        }
     }
 
     /// Nothing more comes, and all that came is safe.

@@ -5,6 +5,7 @@ whether anything is left, among the API's objects and on the nodes' disks.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -121,13 +122,18 @@ class Inventory:
 
     TRANSIENT = ("events", "events.events.k8s.io", "leases.coordination.k8s.io", "componentstatuses")
     """Kinds that come and go by themselves."""
+    CLUSTERS_OWN = re.compile(r"(ServiceAccount|Secret|ConfigMap) (default|kube-[a-z-]+) ")
+    """What Kubernetes makes in its own namespaces in the first minutes of a cluster."""
+    NODES_OWN = "/var/lib/cni"
+    """Made for the first pod of a node, whosoever it is."""
 
     def __init__(self) -> None:
         kinds = kubectl("api-resources", "--verbs=list", "--output=name").split()
         columns = "--output=custom-columns=K:.kind,S:.metadata.namespace,N:.metadata.name"
         asked = ",".join(it for it in kinds if it not in self.TRANSIENT)
         lines = kubectl("get", asked, "--all-namespaces", "--no-headers", columns).splitlines()
-        self.objects = {" ".join(line.split()) for line in lines}
+        objects = (" ".join(line.split()) for line in lines)
+        self.objects = {it for it in objects if not self.CLUSTERS_OWN.match(it)}
         looking = "ls -d /var/lib/* /var/lib/kubelet/pods/* /var/log/* /var/log/pods/* /etc/* /opt/* || true"
         self.folders = {
             f"{worker.name}:{folder}" for worker in WORKERS for folder in run_in(worker, "sh", "-c", looking).split()
@@ -135,7 +141,7 @@ class Inventory:
 
     def left(self, before: "Inventory") -> str | bool:
         """True when nothing is there that was not there before, but for what is meant to stay."""
-        meant = {f"{worker.name}:{folder}" for worker in WORKERS for folder in (KEPT, *FOLDERS)}
+        meant = {f"{worker.name}:{folder}" for worker in WORKERS for folder in (KEPT, self.NODES_OWN, *FOLDERS)}
         left = (self.objects - before.objects) | (self.folders - before.folders - meant)
         missing = before.objects - self.objects
         if left or missing:

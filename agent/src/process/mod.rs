@@ -76,6 +76,12 @@ impl Processor {
         self.gatherer.is_open() || self.finisher.is_open()
     }
 
+    /// Whether a record waits for more lines.
+    #[must_use]
+    pub fn has_open_record(&self) -> bool {
+        self.gatherer.is_open()
+    }
+
     /// The stage in front of `out`.
     pub fn over<'a, S: Sink>(&'a mut self, now: Instant, out: &'a mut S) -> Processing<'a, S> {
         let Self { source, rules, gatherer, finisher } = self;

@@ -2,6 +2,7 @@
 //! collector does not.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use taffrail_model::record::Position;
 use tokio::time::Instant;
@@ -9,8 +10,11 @@ use tokio::time::Instant;
 use super::deliver::ends;
 use super::{Current, Origin, Outgoing, Parcel, Part, Shipper};
 use crate::batch::Batch;
-use crate::spool::Spool;
+use crate::spool::{Oldest, Spool, Use};
 use crate::tail::reader::Event;
+
+/// How long a spool whose disk does not give the next batch is left alone.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 
 impl Shipper {
     /// Takes up the next batch: the oldest of the spool; when it is empty, the reader's.
@@ -18,12 +22,20 @@ impl Shipper {
         if self.current.is_some() || !self.connected {
             return;
         }
+        if self.spool_rests() {
+            return;
+        }
         if self.spool.as_ref().is_some_and(|s| !s.is_empty()) {
-            let oldest = self
-                .with_spool(|spool| spool.oldest().map(|(seq, batch)| (seq, Part::packed(batch))));
-            if let Some((seq, part)) = oldest.await {
-                self.current = Some(Current::new(Origin::Spool(seq), part));
-                return;
+            match self.with_spool(|spool| spool.oldest().map(Part::packed)).await {
+                Oldest::Batch(seq, part) => {
+                    self.current = Some(Current::new(Origin::Spool(seq), part));
+                    return;
+                }
+                Oldest::Later => {
+                    self.spool_retry = Some(Instant::now() + UNREADABLE_PAUSE);
+                    return;
+                }
+                Oldest::Empty => {}
             }
         }
         if self.away {
@@ -43,6 +55,12 @@ impl Shipper {
         }
     }
 
+    /// Whether the spool is left alone for a while.
+    fn spool_rests(&mut self) -> bool {
+        self.spool_retry.take_if(|at| *at <= Instant::now());
+        self.spool_retry.is_some()
+    }
+
     /// Takes what the reader hands over.
     pub(super) async fn take(&mut self, parcel: Parcel) {
         match parcel {
@@ -57,8 +75,9 @@ impl Shipper {
             }
             Parcel::Ledger(entries) => {
                 // The spool has said why, if it cannot.
-                self.with_spool(|spool| {
-                    let _kept = spool.keep_ledger(entries).is_ok();
+                let share = if self.ending.is_some() { Use::All } else { Use::Reserve };
+                self.with_spool(move |spool| {
+                    let _kept = spool.keep_ledger(entries, share).is_ok();
                 })
                 .await;
             }
@@ -124,9 +143,9 @@ impl Shipper {
 
     /// Puts into the spool what neither it nor the collector has, as far as it takes it.
     pub(super) async fn keep(&mut self) {
-        let last = self.ending.is_some();
+        let share = if self.ending.is_some() { Use::Reserve } else { Use::Most };
         if let Some(current) = self.current.take_if(|c| c.origin == Origin::Reader) {
-            self.keep_current(current, last).await;
+            self.keep_current(current, share).await;
         }
         let stuck = self.current.as_ref().is_some_and(|c| c.origin == Origin::Reader);
         if self.held.is_empty() || stuck {
@@ -140,7 +159,7 @@ impl Shipper {
                 let mut left: VecDeque<Outgoing> = held;
                 let mut kept = Vec::new();
                 while let Some(next) = left.front() {
-                    if spool.append(&next.batch, last).is_err() {
+                    if spool.append(&next.batch, share).is_err() {
                         break;
                     }
                     kept.extend(left.pop_front().map(|o| o.batch));
@@ -157,10 +176,10 @@ impl Shipper {
 
     /// Puts the batch that is being sent into the spool. It may have parts that are each a batch by
     /// now; an attempt that is under way goes on for the first of them.
-    async fn keep_current(&mut self, current: Current, last: bool) {
+    async fn keep_current(&mut self, current: Current, share: Use) {
         let (current, first) = self
             .with_spool(move |spool| {
-                let first = append_all(spool, current.parts.iter().rev().map(|p| &p.batch), last);
+                let first = append_all(spool, current.parts.iter().rev().map(|p| &p.batch), share);
                 (Some(current), first)
             })
             .await;
@@ -188,11 +207,11 @@ impl Current {
 fn append_all<'a>(
     spool: &mut Spool,
     batches: impl Iterator<Item = &'a Batch>,
-    last: bool,
+    share: Use,
 ) -> Option<u64> {
     let mut first = None;
     for batch in batches {
-        let seq = spool.append(batch, last).ok()?;
+        let seq = spool.append(batch, share).ok()?;
         first.get_or_insert(seq);
     }
     first

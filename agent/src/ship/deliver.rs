@@ -105,7 +105,13 @@ impl Shipper {
         match current.origin {
             // Told at once for all parts: the channel to the reader is short.
             Origin::Reader => self.tell(Event::Acknowledged(current.ends)),
-            Origin::Spool(seq) => self.with_spool(move |spool| spool.delivered(seq)).await,
+            Origin::Spool(seq) => {
+                self.with_spool(move |spool| spool.delivered(seq)).await;
+                if !self.held.is_empty() && self.spool.as_ref().is_some_and(|s| !s.is_empty()) {
+                    // It was full: now there is room.
+                    self.keep().await;
+                }
+            }
         }
     }
 

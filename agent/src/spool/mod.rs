@@ -6,8 +6,10 @@
 //!
 //! Invariants:
 //! - What [`Spool::append`] has taken survives a power cut.
-//! - Frames come out in the order in which they went in; one that cannot be read is left out and
-//!   counted, and the next frame of its files tells the gap (see `Batch::after`).
+//! - Frames come out in the order in which they went in; one that is damaged is left out and counted,
+//!   and the next frame of its files tells the gap (see `Batch::after`). One that the disk does not give
+//!   now is waited for.
+//! - Frames are removed only when they were dealt with, and never before a ledger knows of them.
 //! - No more than the bytes of the settings are on disk; a part of them is kept for the end of the
 //!   process.
 //! - A disk that is full, read-only or broken is told, never a reason to stop: the same call may
@@ -27,6 +29,7 @@ mod error;
 mod frame;
 pub mod ledger;
 mod metrics;
+mod read;
 mod view;
 
 use std::collections::{HashMap, VecDeque};
@@ -42,11 +45,11 @@ use taffrail_model::Nanos;
 use taffrail_model::record::Position;
 
 use crate::batch::Batch;
-use frame::Frame;
 use ledger::Entry;
 
 pub use error::Error;
 pub use metrics::Metrics;
+pub use read::Oldest;
 pub use view::{Overview, View};
 
 /// Longest payload of a frame: a batch is far below.
@@ -57,8 +60,10 @@ const SEGMENTS: u64 = 16;
 const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 /// Segments are no shorter than this.
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
-/// This part of the bytes is for the end of the process and for ledgers.
+/// This part of the bytes is for ledgers and for the end of the process.
 const RESERVE_FRACTION: u64 = 16;
+/// This part is for the ledgers that must not fail: the last one, and those before a removal.
+const LAST_FRACTION: u64 = 32;
 /// Name of the file that is locked by who has the spool open.
 const LOCK: &str = "lock";
 
@@ -80,6 +85,17 @@ struct Pending {
     written: Nanos,
 }
 
+/// How much of the bytes a frame may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// A batch, while the process goes on.
+    Most,
+    /// A batch at the end of the process; a ledger that another one will follow.
+    Reserve,
+    /// A ledger that must not fail.
+    All,
+}
+
 /// Batches on disk.
 pub struct Spool {
     config: Config,
@@ -95,6 +111,8 @@ pub struct Spool {
     /// Whether frames were removed and the ledger that knows of them is not on the disk: before the
     /// next batch it must be.
     owes_ledger: bool,
+    /// How often the oldest batch could not be read.
+    failed_reads: u32,
     problem: Option<&'static str>,
 }
 
@@ -119,6 +137,7 @@ impl Spool {
             ledger: Vec::new(),
             delivered: 0,
             owes_ledger: false,
+            failed_reads: 0,
             problem: None,
         }
     }
@@ -129,10 +148,12 @@ impl Spool {
         &self.config
     }
 
-    /// Reads what an earlier process has left. A failure is told; each later call tries again.
-    pub fn open(&mut self) {
+    /// Reads what an earlier process has left, and says whether that could be done. A failure is told;
+    /// each later call tries again.
+    pub fn open(&mut self) -> bool {
         let opened = self.opened().map(|_| ());
         self.note(&opened);
+        opened.is_ok()
     }
 
     /// Whether no batch waits.
@@ -170,18 +191,17 @@ impl Spool {
         &self.ledger
     }
 
-    /// Keeps a batch and returns its number once it survives a power cut. `last`: it is the end of
-    /// the process, and what is kept for that may be used.
+    /// Keeps a batch and returns its number once it survives a power cut.
     ///
     /// # Errors
     /// When it is not kept.
-    pub fn append(&mut self, batch: &Batch, last: bool) -> Result<u64, Error> {
+    pub fn append(&mut self, batch: &Batch, share: Use) -> Result<u64, Error> {
         if self.owes_ledger {
-            self.keep_ledger(self.ledger.clone())?;
+            self.keep_ledger(self.ledger.clone(), share)?;
         }
         let written = clock::unix_nanos();
         let payload = frame::encode_batch(batch, written);
-        let kept = self.write(&payload, last);
+        let kept = self.write(&payload, share);
         self.note(&kept);
         let seq = kept?;
         self.pending.push_back(Pending { seq, written });
@@ -197,29 +217,16 @@ impl Spool {
     ///
     /// # Errors
     /// When it is not kept.
-    pub fn keep_ledger(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
+    pub fn keep_ledger(&mut self, entries: Vec<Entry>, share: Use) -> Result<(), Error> {
         let payload = frame::encode_ledger(self.delivered, &entries);
-        let kept = self.write(&payload, true).map(|_| ());
-        self.note(&kept);
+        let kept = self.write(&payload, share).map(|_| ());
+        if kept.is_err() {
+            self.note(&kept);
+        }
         self.owes_ledger &= kept.is_err();
         self.ledger = entries;
         self.tell();
         kept
-    }
-
-    /// The oldest batch that waits, with its number. What cannot be read is left out.
-    pub fn oldest(&mut self) -> Option<(u64, Batch)> {
-        while let Some(Pending { seq, .. }) = self.pending.front().copied() {
-            match self.read(seq) {
-                Ok(batch) => return Some((seq, batch)),
-                Err(reason) => {
-                    tracing::error!(seq, reason, "a batch of the spool cannot be read");
-                    self.metrics.damaged();
-                    self.delivered(seq);
-                }
-            }
-        }
-        None
     }
 
     /// A batch is in the store: it and those before it are needed no more.
@@ -247,10 +254,10 @@ impl Spool {
     /// a frame that is still here.
     fn remove_before(&mut self, seq: u64) {
         let Some(open) = &self.open else { return };
-        if !open.journal.is_disposable_before(seq) || self.keep_ledger(self.ledger_now()).is_err() {
-            return;
+        let disposable = open.journal.is_disposable_before(seq);
+        if disposable && self.keep_ledger(self.ledger_now(), Use::All).is_ok() {
+            self.truncate_before(seq);
         }
-        self.truncate_before(seq);
     }
 
     /// Makes the files small again. Between the removal and the ledger nothing is known of any file,
@@ -261,7 +268,7 @@ impl Spool {
         let entries = self.ledger_now();
         self.ends.clear();
         self.truncate_before(next);
-        self.owes_ledger = self.keep_ledger(entries.clone()).is_err();
+        self.owes_ledger = self.keep_ledger(entries.clone(), Use::All).is_err();
         self.ledger = entries;
     }
 
@@ -293,30 +300,14 @@ impl Spool {
         entries
     }
 
-    fn read(&mut self, seq: u64) -> Result<Batch, String> {
-        let open = self.open.as_mut().ok_or("the spool is not open")?;
-        for _again in 0..2 {
-            let reader = open.reader.get_or_insert_with(|| open.journal.read_from(seq));
-            for frame in reader {
-                match frame {
-                    Ok(frame) if frame.seq < seq => {}
-                    Ok(frame) if frame.seq == seq => {
-                        return frame::decode_batch(&frame.payload).map_err(|e| e.to_string());
-                    }
-                    Ok(_) => break,
-                    Err(error) => tracing::error!(%error, "the spool is damaged"),
-                }
-            }
-            // It tells of the frames that were there when it was made.
-            open.reader = None;
-        }
-        Err("it is not there".into())
-    }
-
-    fn write(&mut self, payload: &[u8], last: bool) -> Result<u64, Error> {
+    fn write(&mut self, payload: &[u8], share: Use) -> Result<u64, Error> {
         let bytes_max = self.config.bytes_max;
-        let reserve = if last { 0 } else { bytes_max / RESERVE_FRACTION };
-        let limit = bytes_max - reserve;
+        let limit = bytes_max
+            - match share {
+                Use::Most => bytes_max / RESERVE_FRACTION,
+                Use::Reserve => bytes_max / LAST_FRACTION,
+                Use::All => 0,
+            };
         let journal = &self.opened()?.journal;
         let bytes = journal.stats().bytes;
         if bytes + payload.len() as u64 > limit {
@@ -336,7 +327,7 @@ impl Spool {
     fn opened(&mut self) -> Result<&mut Open, Error> {
         if self.open.is_none() {
             let open = self.take()?;
-            self.index(&open.journal);
+            self.index(&open.journal)?;
             self.open = Some(open);
             self.tell();
         }
@@ -365,42 +356,6 @@ impl Spool {
             self.metrics.damaged();
         }
         Ok(Open { journal, reader: None, _lock: lock })
-    }
-
-    /// Learns what is in the journal.
-    fn index(&mut self, journal: &Journal) {
-        self.pending.clear();
-        self.ends.clear();
-        for frame in journal.read_from(0) {
-            let decoded = frame.map_err(|e| e.to_string()).and_then(|frame| {
-                let decoded = frame::decode(&frame.payload).map_err(|e| e.to_string())?;
-                Ok((frame.seq, decoded))
-            });
-            match decoded {
-                Ok((seq, Frame::Batch { written, spans })) => {
-                    self.pending.push_back(Pending { seq, written });
-                    for span in spans {
-                        self.ends.insert(span.source, (span.end, span.check));
-                    }
-                }
-                Ok((_, Frame::Ledger { delivered, entries })) => {
-                    self.delivered = self.delivered.max(delivered);
-                    self.ledger = entries;
-                }
-                Err(error) => {
-                    tracing::error!(error, "a frame of the spool cannot be read");
-                    self.metrics.damaged();
-                }
-            }
-        }
-        while self.pending.front().is_some_and(|p| p.seq <= self.delivered) {
-            self.pending.pop_front();
-        }
-        if self.pending.is_empty() {
-            self.ends.clear();
-        } else {
-            tracing::info!(frames = self.pending.len(), "batches wait in the spool");
-        }
     }
 
     /// Says once why nothing is taken, and once that it is again.

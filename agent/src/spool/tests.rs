@@ -43,7 +43,7 @@ fn entry(source: &str, safe: u64) -> Entry {
 
 fn ranges(spool: &mut Spool) -> Vec<(String, u64, u64)> {
     let mut all = Vec::new();
-    while let Some((seq, batch)) = spool.oldest() {
+    while let Oldest::Batch(seq, batch) = spool.oldest() {
         let span = &batch.spans()[0];
         all.push((span.source.to_string(), span.begin, span.end));
         spool.delivered(seq);
@@ -64,11 +64,11 @@ fn sorted(mut positions: Vec<Position>) -> Vec<Position> {
 fn batches_come_back_in_order_after_a_restart() {
     let dir = TempDir::new().unwrap();
     let mut spool = spool_of(dir.path(), 1 << 20);
-    assert!(spool.is_empty() && spool.oldest().is_none());
-    spool.append(&batch("a", 0, 10), false).unwrap();
-    spool.keep_ledger(vec![entry("b", 5), entry("a", 0)]).unwrap();
-    spool.append(&batch("a", 10, 20), false).unwrap();
-    spool.append(&batch("c", 0, 7), false).unwrap();
+    assert!(spool.is_empty() && matches!(spool.oldest(), Oldest::Empty));
+    spool.append(&batch("a", 0, 10), Use::Most).unwrap();
+    spool.keep_ledger(vec![entry("b", 5), entry("a", 0)], Use::Reserve).unwrap();
+    spool.append(&batch("a", 10, 20), Use::Most).unwrap();
+    spool.append(&batch("c", 0, 7), Use::Most).unwrap();
     drop(spool);
 
     let mut spool = spool_of(dir.path(), 1 << 20);
@@ -78,20 +78,78 @@ fn batches_come_back_in_order_after_a_restart() {
     assert_eq!(sorted(spool.resume()), resumed);
     let told = vec![position("a", 30, 1), position("c", 2, 1)];
     assert_eq!(sorted(spool.overlay(told)), [position("a", 30, 1), position("c", 7, 8)]);
-    let first = spool.oldest().unwrap();
-    assert_eq!(first.1.lines(), 1);
+    let Oldest::Batch(_, first) = spool.oldest() else { panic!("a batch waits") };
+    assert_eq!(first.lines(), 1);
     // New ones come while the old are sent.
-    spool.append(&batch("a", 20, 25), false).unwrap();
+    spool.append(&batch("a", 20, 25), Use::Most).unwrap();
     let expected =
         [("a", 0, 10), ("a", 10, 20), ("c", 0, 7), ("a", 20, 25)].map(|(s, b, e)| (s.into(), b, e));
     assert_eq!(ranges(&mut spool), expected);
     assert_eq!((spool.view.now().frames, spool.view.now().oldest), (0, None));
     drop(spool);
 
-    // What is delivered does not come again; the ledger stays.
+    // What is delivered does not come again; the ledger stays, and knows how far it went.
     let mut spool = spool_of(dir.path(), 1 << 20);
-    assert!(spool.is_empty() && spool.oldest().is_none());
-    assert_eq!(spool.ledger(), [entry("b", 5), entry("a", 0)]);
+    assert!(spool.is_empty() && matches!(spool.oldest(), Oldest::Empty));
+    let delivered = Entry { check: 26, ..entry("a", 25) };
+    let of_c = Entry { source: "c".into(), safe: 7, check: 8, unread: None };
+    assert_eq!(spool.ledger(), [entry("b", 5), delivered, of_c]);
+}
+
+#[test]
+fn what_was_delivered_is_known_when_its_frames_are_gone() {
+    let dir = TempDir::new().unwrap();
+    let mut spool = spool_of(dir.path(), 1 << 20);
+    spool.keep_ledger(vec![entry("old", 5), entry("older", 3)], Use::Reserve).unwrap();
+    let frames = 1500;
+    for n in 0..frames {
+        spool.append(&batch("old", 5 + n, 6 + n), Use::Most).unwrap();
+    }
+    // A line that began in the one file and ended in the other was in one of the frames before.
+    spool.append(&batch("new", 0, 9), Use::Most).unwrap();
+    let bytes = spool.view.now().bytes;
+    assert!(bytes > 2 * SEGMENT_BYTES_MIN, "{bytes}");
+    while spool.pending.len() > 1 {
+        let Oldest::Batch(seq, _) = spool.oldest() else { panic!("a batch waits") };
+        spool.delivered(seq);
+    }
+    assert!(spool.view.now().bytes < bytes / 2, "frames were removed");
+    drop(spool);
+    let spool = spool_of(dir.path(), 1 << 20);
+    let expected =
+        [position("new", 9, 10), position("old", 5 + frames, 6 + frames), position("older", 3, 3)];
+    assert_eq!(sorted(spool.resume()), expected);
+}
+
+#[test]
+fn a_disk_that_gives_nothing_now_is_waited_for_but_not_for_ever() {
+    let dir = TempDir::new().unwrap();
+    let mut spool = spool_of(dir.path(), 1 << 20);
+    for begin in [0, 10] {
+        spool.append(&batch("a", begin, begin + 10), Use::Most).unwrap();
+    }
+    let segment = segment_of(dir.path());
+    let aside = dir.path().join("aside");
+    std::fs::rename(&segment, &aside).unwrap();
+    for _ in 0..3 {
+        assert!(matches!(spool.oldest(), Oldest::Later));
+        assert!(spool.view.now().problem.is_some());
+    }
+    assert_eq!(spool.view.now().frames, 2);
+    std::fs::rename(&aside, &segment).unwrap();
+    assert_eq!(ranges(&mut spool).len(), 2);
+    assert_eq!(spool.view.now().problem, None);
+
+    spool.append(&batch("b", 0, 10), Use::Most).unwrap();
+    std::fs::rename(segment_of(dir.path()), &aside).unwrap();
+    let tries = std::iter::repeat_with(|| matches!(spool.oldest(), Oldest::Later));
+    let later = tries.take(1000).take_while(|later| *later).count();
+    assert_eq!((later, spool.is_empty()), (300, true), "a sector that is gone for good");
+}
+
+fn segment_of(dir: &Path) -> PathBuf {
+    let mut names = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+    names.find(|p| p.extension().is_some_and(|e| e == "seg")).unwrap()
 }
 
 #[test]
@@ -99,17 +157,17 @@ fn the_bound_is_kept_and_room_is_made() {
     let dir = TempDir::new().unwrap();
     let mut spool = spool_of(dir.path(), 300 << 10);
     let mut kept = 0;
-    while spool.append(&batch("a", kept, kept + 1), false).is_ok() {
+    while spool.append(&batch("a", kept, kept + 1), Use::Most).is_ok() {
         kept += 1;
     }
     assert!(spool.view.now().problem.is_some_and(|p| p.contains("full")));
     assert!(spool.view.now().bytes <= 300 << 10);
     // For the end there is a little more.
-    spool.append(&batch("a", kept, kept + 1), true).unwrap();
-    spool.keep_ledger(vec![entry("b", 5)]).unwrap();
-    let (seq, _) = spool.oldest().unwrap();
+    spool.append(&batch("a", kept, kept + 1), Use::Reserve).unwrap();
+    spool.keep_ledger(vec![entry("b", 5)], Use::Reserve).unwrap();
+    let Oldest::Batch(seq, _) = spool.oldest() else { panic!("a batch waits") };
     spool.delivered(seq + kept / 2);
-    spool.append(&batch("a", kept + 1, kept + 2), false).unwrap();
+    spool.append(&batch("a", kept + 1, kept + 2), Use::Most).unwrap();
     assert_eq!(spool.view.now().problem, None);
     assert_eq!(ranges(&mut spool).len() as u64, kept + 2 - kept / 2 - 1);
     assert!(spool.view.now().bytes < 64 << 10, "{:?}", spool.view.now());
@@ -120,15 +178,11 @@ fn a_damaged_frame_is_left_out() {
     let dir = TempDir::new().unwrap();
     let mut spool = spool_of(dir.path(), 1 << 20);
     for begin in [0, 10, 20] {
-        spool.append(&batch("a", begin, begin + 10), false).unwrap();
+        spool.append(&batch("a", begin, begin + 10), Use::Most).unwrap();
     }
-    spool.append(&batch("b", 0, 10), false).unwrap();
+    spool.append(&batch("b", 0, 10), Use::Most).unwrap();
     drop(spool);
-    let segment = std::fs::read_dir(dir.path())
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .find(|p| p.extension().is_some_and(|e| e == "seg"))
-        .unwrap();
+    let segment = segment_of(dir.path());
     let mut bytes = std::fs::read(&segment).unwrap();
     let at = bytes.len() / 2;
     bytes[at] ^= 1;
@@ -136,7 +190,7 @@ fn a_damaged_frame_is_left_out() {
     let mut spool = spool_of(dir.path(), 1 << 20);
     let left = ranges(&mut spool);
     assert!(left.len() < 4, "{left:?}");
-    spool.append(&batch("c", 0, 10), false).unwrap();
+    spool.append(&batch("c", 0, 10), Use::Most).unwrap();
     assert_eq!(ranges(&mut spool), [("c".into(), 0, 10)]);
 }
 
@@ -147,10 +201,10 @@ fn a_folder_that_cannot_be_is_told_and_tried_again() {
     std::fs::write(&path, "in the way").unwrap();
     let mut spool = spool_of(&path, 1 << 20);
     assert!(spool.view.now().problem.is_some());
-    assert_eq!(spool.append(&batch("a", 0, 1), false).unwrap_err().reason(), "disk");
-    assert!(spool.is_empty() && spool.oldest().is_none());
+    assert_eq!(spool.append(&batch("a", 0, 1), Use::Most).unwrap_err().reason(), "disk");
+    assert!(spool.is_empty() && matches!(spool.oldest(), Oldest::Empty));
     std::fs::remove_file(&path).unwrap();
-    spool.append(&batch("a", 0, 1), false).unwrap();
+    spool.append(&batch("a", 0, 1), Use::Most).unwrap();
     assert_eq!(spool.view.now().problem, None);
     // Two at once would mix their frames.
     assert!(spool_of(&path, 1 << 20).view.now().problem.is_some());

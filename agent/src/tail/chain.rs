@@ -41,8 +41,6 @@ pub use marker::Marker;
 pub const TURN_BYTES: usize = 256 << 10;
 /// What may wait behind an open line of the other output, in bytes.
 const HOLD_BYTES: usize = 1 << 20;
-/// How long it may wait.
-const HOLD_NANOS: Nanos = 30_000_000_000;
 /// What a physical line may have in front of its text.
 const HEADER_BYTES: usize = 256;
 
@@ -116,6 +114,8 @@ pub struct Chain {
     joiner: Joiner,
     processor: Processor,
     last_data: Option<Instant>,
+    /// Which lines wait behind an open one, and since when.
+    waiting: Option<(u64, Instant)>,
     /// What is lost and has no record yet.
     gaps: Vec<Gap>,
 }
@@ -151,8 +151,7 @@ impl Chain {
     /// Without files yet.
     #[must_use]
     pub fn new(folder: PathBuf, config: &Config, now: Instant) -> Self {
-        let bounds =
-            Bounds { line_max: config.line_bytes_max, hold_max: HOLD_BYTES, hold_time: HOLD_NANOS };
+        let bounds = Bounds { line_max: config.line_bytes_max, hold_max: HOLD_BYTES };
         Self {
             folder,
             files: Vec::new(),
@@ -167,6 +166,7 @@ impl Chain {
             joiner: Joiner::new(bounds),
             processor: Processor::new(config.meaning.clone(), config.line_bytes_max),
             last_data: None,
+            waiting: None,
             gaps: Vec::new(),
         }
     }
@@ -324,10 +324,10 @@ impl Chain {
         let gone = self.gone || !file.listed || file.lent;
         match reach {
             Reach::Everything => true,
-            Reach::Gone => gone || self.is_open(),
+            Reach::Gone => gone || self.has_open_line(),
             Reach::Vanishing => {
                 let rotated = file.place.rotated.is_some() || at + 1 < self.files.len();
-                gone || rotated || self.is_open()
+                gone || rotated || self.has_open_line()
             }
         }
     }

@@ -84,8 +84,6 @@ pub struct Bounds {
     pub line_max: usize,
     /// Most bytes that wait behind an open line of the other output.
     pub hold_max: usize,
-    /// How long they wait, in nanoseconds.
-    pub hold_time: Nanos,
 }
 
 /// The open lines of one container.
@@ -95,7 +93,8 @@ pub struct Joiner {
     open: [Option<Open>; 2],
     held: Vec<Held>,
     held_bytes: usize,
-    held_since: Nanos,
+    /// Counts up each time that lines begin to wait.
+    holds: u64,
     moves: Vec<(FileNumber, u64)>,
 }
 
@@ -126,7 +125,7 @@ impl Joiner {
             open: [None, None],
             held: Vec::new(),
             held_bytes: 0,
-            held_since: 0,
+            holds: 0,
             moves: Vec::new(),
         }
     }
@@ -157,8 +156,8 @@ impl Joiner {
             Format::Plain => None,
         };
         match piece {
-            Some(piece) => self.take(file, &piece, line.dropped, now, sink),
-            None => self.whole(file, unparsed(format, line, self.bounds.line_max, now), now, sink),
+            Some(piece) => self.take(file, &piece, line.dropped, sink),
+            None => self.whole(file, unparsed(format, line, self.bounds.line_max, now), sink),
         }
         self.advance(file, line.end, sink);
         if self.held_bytes > self.bounds.hold_max {
@@ -166,11 +165,11 @@ impl Joiner {
         }
     }
 
-    /// Lets go of an open line that others have waited for too long.
-    pub fn expire(&mut self, now: Nanos, sink: &mut impl Sink) {
-        if !self.held.is_empty() && now.saturating_sub(self.held_since) > self.bounds.hold_time {
-            self.give_up(sink);
-        }
+    /// Whether whole lines wait for an open one: another number each time that some begin to. The clock
+    /// by which they wait is the caller's: that of the day may step.
+    #[must_use]
+    pub fn holds(&self) -> Option<u64> {
+        (!self.held.is_empty()).then_some(self.holds)
     }
 
     /// Gives out the open lines as they are: their ends will not come.
@@ -188,17 +187,10 @@ impl Joiner {
 
     /// Forgets everything: the files are read again from their committed positions.
     pub fn clear(&mut self) {
-        *self = Self::new(self.bounds);
+        *self = Self { holds: self.holds, ..Self::new(self.bounds) };
     }
 
-    fn take(
-        &mut self,
-        file: FileNumber,
-        piece: &Piece<'_>,
-        dropped: u64,
-        now: Nanos,
-        sink: &mut impl Sink,
-    ) {
+    fn take(&mut self, file: FileNumber, piece: &Piece<'_>, dropped: u64, sink: &mut impl Sink) {
         let at = usize::from(piece.stream == LogStream::Stderr);
         let line_max = self.bounds.line_max;
         if piece.partial {
@@ -208,23 +200,21 @@ impl Joiner {
             open.append(&piece.text, dropped, line_max);
             let record =
                 Record { stream: piece.stream, ts: open.ts, text: &open.text, marks: open.marks() };
-            self.whole(file, record, now, sink);
+            self.whole(file, record, sink);
         } else {
             let (text, marks) = shorten(&piece.text, dropped, line_max);
             let record = Record { stream: piece.stream, ts: piece.ts, text, marks };
-            self.whole(file, record, now, sink);
+            self.whole(file, record, sink);
         }
     }
 
     /// A finished line: it goes on at once unless it must wait for an open one.
-    fn whole(&mut self, file: FileNumber, record: Record<'_>, now: Nanos, sink: &mut impl Sink) {
+    fn whole(&mut self, file: FileNumber, record: Record<'_>, sink: &mut impl Sink) {
         if self.held.is_empty() && !self.is_open() {
             sink.record(file, record);
             return;
         }
-        if self.held.is_empty() {
-            self.held_since = now;
-        }
+        self.holds += u64::from(self.held.is_empty());
         let Record { stream, ts, text, marks } = record;
         self.held_bytes += text.len() + size_of::<Held>();
         self.held.push(Held { file, stream, ts, text: text.to_vec(), marks });

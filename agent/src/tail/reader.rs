@@ -124,7 +124,8 @@ pub struct Reader {
     positions: Option<Positions>,
     /// Whether they are the collector's.
     firm: bool,
-    away: bool,
+    /// Since when the collector is away; none: it is there.
+    away: Option<Instant>,
     ending: Option<ending::Ending>,
     /// When a ledger may be written again, while the spool takes nothing.
     next_ledger: Option<Instant>,
@@ -179,7 +180,7 @@ impl Reader {
             chain_of: HashMap::new(),
             positions: None,
             firm: false,
-            away: false,
+            away: None,
             ending: None,
             next_ledger: None,
             builder: Builder::default(),
@@ -246,14 +247,16 @@ impl Reader {
         more && self.may_send()
     }
 
+    /// Whether another batch may be on its way. (Void ones of before a conflict may still be in the
+    /// channel.)
     fn may_send(&self) -> bool {
-        self.under_way < UNDER_WAY_MAX
+        self.under_way < UNDER_WAY_MAX && self.out.capacity() > 0
     }
 
     /// How long nothing is to be done. Looks are gathered: it is never very short.
     fn pause(&self) -> Duration {
         let now = Instant::now();
-        let mut next = self.next_scan;
+        let mut next = self.ends_at().map_or(self.next_scan, |end| end.min(self.next_scan));
         if self.may_send() {
             if let Some(since) = self.open_since {
                 next = next.min(since + self.config.batch_age);
@@ -327,8 +330,8 @@ impl Reader {
     /// Which files are read now.
     fn reach(&self) -> Reach {
         match &self.ending {
-            Some(ending) => ending.reach(self.away),
-            None if self.away => Reach::Vanishing,
+            Some(ending) => ending.reach(self.away.is_some()),
+            None if self.away.is_some() => Reach::Vanishing,
             None => Reach::Everything,
         }
     }
@@ -406,10 +409,11 @@ impl Reader {
         });
         let Some(batch) = batch else { return };
         // What goes to the spool is not sent as it is now.
-        let request = (!self.away).then(|| self.request(&batch));
+        let request = self.away.is_none().then(|| self.request(&batch));
         let outgoing = Outgoing { epoch: self.epoch, batch, request };
         self.under_way += 1;
-        if self.out.try_send(Parcel::Batch(outgoing)).is_err() {
+        // There is room, but for the last batch: that waits for it.
+        if self.out.blocking_send(Parcel::Batch(outgoing)).is_err() {
             tracing::debug!("shipper has ended, batch is dropped");
         }
     }
@@ -420,3 +424,6 @@ impl Reader {
         number
     }
 }
+
+#[cfg(test)]
+mod tests;

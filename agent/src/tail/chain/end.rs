@@ -1,6 +1,6 @@
 //! When a file is at its end: whether the next one is begun, and when it is let go of.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use taffrail_model::Nanos;
 
@@ -14,6 +14,8 @@ const RENAMED_QUIET: Duration = Duration::from_secs(300);
 /// How long an open line waits for its end when its file is silent: longer than a slow writer
 /// pauses, and short enough that the last words of a container that has died are seen.
 const OPEN_QUIET: Duration = Duration::from_secs(8);
+/// How long whole lines wait behind an open one of the other output.
+const HOLD: Duration = Duration::from_secs(30);
 /// How old the last write to a rotated file must be for it to be taken as finished at first sight.
 const OLD_NANOS: Nanos = 5_000_000_000;
 
@@ -59,7 +61,7 @@ impl Chain {
 
     /// Looks once more at a file that was left, and closes it when it is done with.
     pub(super) fn linger(&mut self, at: usize, turn: &mut Turn<'_>) {
-        if self.is_open() {
+        if self.has_open_line() {
             // What is late must not overtake the open line that may have begun in this file.
             return;
         }
@@ -102,11 +104,15 @@ impl Chain {
     }
 
     pub(super) fn let_go_of_open_lines(&mut self, turn: &mut Turn<'_>) {
+        let holds = self.joiner.holds();
+        if holds != self.waiting.map(|(which, _)| which) {
+            self.waiting = holds.map(|which| (which, turn.now));
+        }
         if self.joiner.is_open() {
+            let since = |then: Instant| turn.now.saturating_duration_since(then);
+            let quiet = self.last_data.is_none_or(|last| since(last) > OPEN_QUIET);
             let mut sink = self.processor.over(turn.now, turn.builder);
-            self.joiner.expire(turn.today, &mut sink);
-            let last = self.last_data;
-            if last.is_none_or(|l| turn.now.saturating_duration_since(l) > OPEN_QUIET) {
+            if quiet || self.waiting.is_some_and(|(_, began)| since(began) > HOLD) {
                 self.joiner.give_up(&mut sink);
             }
         }
@@ -125,7 +131,7 @@ impl Chain {
     }
 
     /// Whether a line, or a record of several lines, waits for more.
-    pub(super) fn is_open(&self) -> bool {
-        self.joiner.is_open() || self.processor.is_open()
+    pub(super) fn has_open_line(&self) -> bool {
+        self.joiner.is_open() || self.processor.has_open_record()
     }
 }

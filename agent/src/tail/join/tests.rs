@@ -2,7 +2,7 @@ use super::*;
 use crate::tail::lines::Lines;
 use proptest::prelude::*;
 
-const BOUNDS: Bounds = Bounds { line_max: 20, hold_max: 10_000, hold_time: 1000 };
+const BOUNDS: Bounds = Bounds { line_max: 20, hold_max: 10_000 };
 const NOW: Nanos = 77;
 
 /// What came out, in order: records and cuts.
@@ -83,16 +83,19 @@ fn an_end_that_never_comes() {
 }
 
 #[test]
-fn what_waits_is_bounded_by_bytes_and_time() {
+fn what_waits_is_bounded_and_known() {
     let text = [cri("stdout P a"), cri("stderr F 1"), cri("stderr F 2")].concat();
     let (out, joiner) = join(Bounds { hold_max: 100, ..BOUNDS }, std::slice::from_ref(&text));
     assert_eq!(out.texts(), ["1", "2", "a"]);
     assert!(!joiner.is_open());
     let (mut out, mut joiner) = join(BOUNDS, std::slice::from_ref(&text));
-    joiner.expire(NOW + 1000, &mut out);
-    assert!(out.records.is_empty());
-    joiner.expire(NOW + 1001, &mut out);
-    assert_eq!(out.texts(), ["1", "2", "a"]);
+    let first = joiner.holds();
+    assert!(first.is_some() && out.records.is_empty());
+    joiner.give_up(&mut out);
+    assert_eq!((out.texts(), joiner.holds()), (vec!["1", "2", "a"], None));
+    let open = [cri("stdout P a"), cri("stderr F 1")].concat();
+    let (_, again) = join(BOUNDS, std::slice::from_ref(&open));
+    assert!(again.holds().is_some());
 }
 
 #[test]

@@ -17,8 +17,11 @@ use crate::tail::file::TailFile;
 use crate::tail::identity::{FileId, look_at, parse_source};
 use crate::tail::{FileKind, Labeling, LogStream, packed};
 
-/// How often a ledger is written while the spool takes nothing.
+/// When the first ledger is written while the spool takes nothing; the next ones ever more rarely, since
+/// all of them stay on the disk for as long.
 pub(super) const STUCK_INTERVAL: Duration = Duration::from_secs(10);
+/// Each such ledger waits for this part of the time that the collector has been away.
+const STUCK_PART: u32 = 4;
 /// Most files of a ledger.
 const ENTRIES_MAX: usize = 20_000;
 /// Most names of a folder that are looked at for a file that may have been renamed.
@@ -30,16 +33,26 @@ impl Reader {
         if self.config.spool.is_none() || self.positions.is_none() {
             return;
         }
-        let files = self.chains.values().flat_map(|c| &c.files);
-        let entries = files.take(ENTRIES_MAX).map(|file| self.entry(file)).collect();
-        if self.out.try_send(Parcel::Ledger(entries)).is_err() {
-            tracing::debug!("shipper is busy or has ended, ledger is dropped");
+        // A container's files all or none: a line may begin in one and end in the next.
+        let mut room = ENTRIES_MAX;
+        let chains = self.chains.values().take_while(|chain| {
+            let left = room.checked_sub(chain.files.len());
+            room = left.unwrap_or(0);
+            left.is_some()
+        });
+        let entries = chains.flat_map(|c| &c.files).map(|file| self.entry(file)).collect();
+        // The room for batches must stay; the last ledger waits for its own.
+        if self.out.capacity() <= UNDER_WAY_MAX && self.ending.is_none() {
+            tracing::debug!("shipper is busy, ledger is left out");
+        } else if self.out.blocking_send(Parcel::Ledger(entries)).is_err() {
+            tracing::debug!("shipper has ended, ledger is dropped");
         }
     }
 
     /// Likewise, when reading has come to a stop: what is not in the spool would be lost by a kill.
     pub(super) fn write_stuck_ledger(&mut self, now: Instant) {
-        self.next_ledger = Some(now + STUCK_INTERVAL);
+        let away = self.away.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.next_ledger = Some(now + STUCK_INTERVAL.max(away / STUCK_PART));
         if self.under_way >= UNDER_WAY_MAX {
             self.write_ledger();
         }

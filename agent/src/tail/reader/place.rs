@@ -14,7 +14,7 @@ impl Reader {
     /// The collector has gone away or come back.
     pub(super) fn go_away(&mut self, away: bool) {
         let now = Instant::now();
-        self.away = away;
+        self.away = away.then_some(now);
         self.next_ledger = away.then(|| now + ledger::STUCK_INTERVAL);
         if away {
             self.write_ledger();

@@ -84,6 +84,7 @@ rows! {
     store::s7_reset_after_store "S7" "connection reset after the batch was stored";
     store::s8_slower_than_the_writers "S8" "collector slower than the writers";
     store::s9_name_without_address_then_another "S9" "the collector's name has no address, then another";
+    store::s11_clock_steps "S11" "the clock steps an hour on, then two back";
     store::s12_errors_after_store "S12" "500 after the batch was stored, 500, 502";
     store::s13_garbage "S13" "answers that are no HTTP";
     store::s14_half_answers "S14" "answers that break off";

@@ -58,7 +58,7 @@ const ELSEWHERE: [(&str, &str, &str); 11] = [
 ];
 
 /// Row, what happens, and why it is not tested.
-const NOT: [(&str, &str, &str); 8] = [
+const NOT: [(&str, &str, &str); 7] = [
     ("V3", "a volume that hangs", "needs a file system that does not answer"),
     (
         "C4",
@@ -66,11 +66,6 @@ const NOT: [(&str, &str, &str); 8] = [
         "needs a block device that forgets; the journal's tests cut and damage its files",
     ),
     ("S10", "two outputs, one dead", "there is one collector by design"),
-    (
-        "S11",
-        "the clock steps by an hour",
-        "needs a clock of its own for the agent; waiting uses the monotonic clock only",
-    ),
     ("V5", "one volume on two nodes", "duplicates are declared: each node is a reader of its own"),
     ("V6", "a volume moves to another node with its pod", "positions are kept by node"),
     (

@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use taffrail_kit::clock;
 use taffrail_sim::http1::Port;
 use taffrail_sim::sink::{Authority, Mode, Picky, Sink};
 
 use super::world::{World, skip};
+use crate::clients::tool;
 
 pub(super) async fn s1_unavailable(mut w: World) -> anyhow::Result<()> {
     let log = w.pod("web")?;
@@ -94,6 +96,49 @@ async fn through(mut w: World, modes: &[Mode]) -> anyhow::Result<()> {
 
 pub(super) async fn s7_reset_after_store(w: World) -> anyhow::Result<()> {
     through(w, &[Mode::ResetAfterStore]).await
+}
+
+/// The agent has a clock of its own, which a file steps.
+pub(super) async fn s11_clock_steps(mut w: World) -> anyhow::Result<()> {
+    let Some(library) = tool("libfaketime/clock.so", "") else {
+        return skip("needs libfaketime, which `make test-tools` fetches");
+    };
+    let offset = w.path("offset");
+    let set = |by: &str| std::fs::write(&offset, by);
+    set("+0")?;
+    let script = format!(
+        r#"export LD_PRELOAD={} FAKETIME_TIMESTAMP_FILE={} FAKETIME_NO_CACHE=1
+        export FAKETIME_DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1; exec "$0" "$@""#,
+        library.display(),
+        offset.display()
+    );
+    w.wrap(&["env"], &script);
+    let mut log = w.pod("web")?;
+    log.lines(20)?;
+    w.start_reading().await?;
+    for step in [3600_i64, -7200, 0] {
+        // A line that is open, and one of the other output that waits for its end, meanwhile.
+        let text = log.text("stdout");
+        let (begin, end) = text.split_at(text.len() / 2);
+        log.piece("stdout P", begin)?;
+        log.piece("stderr F", &log.text("stderr"))?;
+        w.pace(400).await;
+        set(&format!("{step:+}"))?;
+        w.pace(1200).await;
+        log.piece("stdout F", end)?;
+        // A line without a head gets the agent's time.
+        let bare = log.text("stdout");
+        log.raw(format!("{bare}\n").as_bytes())?;
+        w.until_text(&bare).await?;
+        let time = w.sink.with(|kept| kept.lines.iter().find(|l| l.text == bare).map(|l| l.time));
+        let ahead = time.map(|time| (time.cast_signed() - clock::unix_nanos()) / 1_000_000_000);
+        ensure!(ahead.is_some_and(|s| (s - step).abs() < 60), "{step}: {ahead:?}");
+        log.lines(200)?;
+        log.rotate()?;
+        log.lines(200)?;
+        w.delivered().await?;
+    }
+    w.finish().await
 }
 
 pub(super) async fn s12_errors_after_store(w: World) -> anyhow::Result<()> {

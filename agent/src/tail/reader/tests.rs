@@ -1,0 +1,60 @@
+//! The reader alone, with a shipper that takes nothing until it is asked to.
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+
+use prometheus::Registry;
+use taffrail_model::Labels;
+
+use super::*;
+use crate::tail::Labeling;
+
+/// Ranges of the first file of each batch that comes, until one ends at `end`.
+fn ranges_up_to(out: &mut mpsc::Receiver<Parcel>, end: u64) -> Vec<(u64, u64, u64)> {
+    let mut ranges = Vec::new();
+    while ranges.last().is_none_or(|(_, _, last)| *last < end) {
+        if let Some(Parcel::Batch(Outgoing { epoch, batch, .. })) = out.blocking_recv() {
+            let span = &batch.spans()[0];
+            ranges.push((epoch, span.begin, span.end));
+        }
+    }
+    ranges
+}
+
+#[test]
+fn a_channel_full_of_void_batches_drops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let pod = folder.path().join("ns_pod_uid/app");
+    std::fs::create_dir_all(&pod).unwrap();
+    let line = "2026-11-20T10:00:00.000000000Z stdout F a line that fills a batch\n";
+    std::fs::write(pod.join("0.log"), line.repeat(8)).unwrap();
+    let config = Config {
+        pods_root: Some(folder.path().into()),
+        batch_bytes: 1,
+        poll_min: Duration::from_millis(1),
+        poll_max: Duration::from_millis(2),
+        ..Config::new("node")
+    };
+    let labeler: Labeler = Arc::new(|_, _| Labeling::Ready(Labels::from_pairs([("app", "a")])));
+    let metrics = Metrics::register(&Registry::new()).unwrap();
+    let (sender, mut out) = mpsc::channel(1);
+    let reader = Reader::new(config, labeler, Arc::new(Vec::new), metrics, sender).unwrap();
+    let (events, told) = sync_channel(8);
+    let thread = std::thread::spawn(move || reader.run(&told));
+    events.send(Event::Positions { known: Vec::new(), firm: true, ledger: Vec::new() }).unwrap();
+    let whole = (line.len() * 8) as u64;
+    // All of it is in the channel now. The collector is elsewhere, and more is written: what is read
+    // again has no room until the void batch is taken.
+    while out.is_empty() {
+        std::thread::yield_now();
+    }
+    events.send(Event::Conflict(Vec::new())).unwrap();
+    let (asked, answer) = oneshot::channel();
+    events.send(Event::Status(asked)).unwrap();
+    assert_eq!(answer.blocking_recv().unwrap().len(), 1);
+    let ranges = ranges_up_to(&mut out, whole);
+    assert_eq!(ranges, [(0, 0, whole)]);
+    assert_eq!(ranges_up_to(&mut out, whole), [(1, 0, whole)]);
+    events.send(Event::Stop).unwrap();
+    thread.join().unwrap();
+}
