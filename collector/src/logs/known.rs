@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use regex::Regex;
 use taffrail_query::source::LineFilter;
 
 use super::segment::Segment;
@@ -193,8 +194,8 @@ fn key(filters: &[LineFilter]) -> Option<String> {
         let (kind, texts): (_, Vec<&str>) = match filter {
             LineFilter::Contains(texts) => ("|=", texts.iter().map(String::as_str).collect()),
             LineFilter::NotContains(texts) => ("!=", texts.iter().map(String::as_str).collect()),
-            LineFilter::Matches(all) => ("|~", all.iter().map(|e| e.as_str()).collect()),
-            LineFilter::NotMatches(all) => ("!~", all.iter().map(|e| e.as_str()).collect()),
+            LineFilter::Matches(all) => ("|~", all.iter().map(Regex::as_str).collect()),
+            LineFilter::NotMatches(all) => ("!~", all.iter().map(Regex::as_str).collect()),
         };
         write!(key, "{kind}{}", texts.len()).ok()?;
         for text in texts {
@@ -226,7 +227,7 @@ mod tests {
     #[test]
     fn other_filters_have_other_keys() {
         let texts = |texts: &[&str]| texts.iter().map(|&t| t.to_owned()).collect::<Vec<_>>();
-        let expression = |text: &str| vec![regex::Regex::new(text).unwrap()];
+        let expression = |text: &str| vec![Regex::new(text).unwrap()];
         let all = [
             vec![],
             vec![LineFilter::Contains(texts(&["a"]))],
