@@ -26,12 +26,14 @@ use super::filter::Filter;
 use super::flush::remove;
 use super::hidden::{Hidden, Hiding};
 use super::memtable::is_full;
-use super::merge::{LookedAt, Place, PrunedSegment, Reader, Unit};
+use super::merge::Reader;
+use super::meta::Origin;
 use super::need::Need;
 use super::retain::Cutoffs;
 use super::rows::Rows;
-use super::segment::{Origin, Segment};
+use super::segment::Segment;
 use super::segment_writer::{self, SegmentWriter};
+use super::unit::{LookedAt, Place, PrunedSegment, Unit};
 use super::{Error, LogStore, files};
 
 /// How many segments become one.

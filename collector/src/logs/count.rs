@@ -15,10 +15,12 @@ use super::header::{Header, METADATA};
 use super::hidden::Hiding;
 use super::known;
 use super::memtable::Chunk;
-use super::merge::{Place, PrunedSegment, Unit, decoder};
+use super::merge::decoder;
 use super::need::{self, Need};
-use super::opened::{Opened, Passing};
+use super::opened::Opened;
+use super::passing::Passing;
 use super::scan::{Selected, Wanted};
+use super::unit::{Place, PrunedSegment, Unit};
 
 /// Most counters that one count may ask for: streams times ranges.
 const COUNTERS_MAX: usize = 1 << 25;

@@ -151,11 +151,13 @@ impl LogStore {
     /// Writes the segments anew that have lines of these requests.
     fn rewrite(&self, erasing: &[Arc<Hide>], decoder: &mut Decoder) -> Result<(), Error> {
         let segments = Arc::clone(&self.state().segments);
+        let hidings: Vec<Hiding> =
+            erasing.iter().map(|hide| self.hiding(std::slice::from_ref(hide))).collect();
         for segment in segments.iter().filter(|segment| !segment.is_damaged()) {
             let mut lines = 0;
-            for hide in erasing.iter().filter(|hide| hide.concerns(Some(segment))) {
-                let hiding = self.hiding(std::slice::from_ref(hide));
-                let found = self.count_hidden(&hiding, hide, segment, decoder);
+            let concerned = erasing.iter().zip(&hidings);
+            for (hide, hiding) in concerned.filter(|(hide, _)| hide.concerns(Some(segment))) {
+                let found = self.count_hidden(hiding, hide, segment, decoder);
                 let Some(found) = found else { return Ok(()) };
                 lines += found.0;
             }

@@ -19,8 +19,9 @@ use taffrail_model::time::utc_day;
 
 use super::manifest::{self, Manifest};
 use super::memtable::{Chunk, Memtable, is_full};
+use super::meta::{FlushNote, Origin};
 use super::rows::Rows;
-use super::segment::{FlushNote, Origin, Segment};
+use super::segment::Segment;
 use super::segment_writer::{self, SegmentWriter};
 use super::{Error, Frozen, Keeper, LogStore, files};
 

@@ -6,7 +6,7 @@
 //! one with some is counted by its times alone. All together stay about below [`BYTES_MAX`]: the filters
 //! that were not asked for longest are forgotten first, and one set takes at most half.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -176,10 +176,11 @@ impl Known {
 
     /// Forgets segments that are no more.
     pub(super) fn keep_only(&self, segments: &[Arc<Segment>]) {
+        let left: HashSet<u64> = segments.iter().map(|segment| segment.identity()).collect();
         let queries = self.queries.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, known) in queries.iter() {
             let mut of = known.segments.lock().unwrap_or_else(PoisonError::into_inner);
-            of.retain(|&number, _| segments.iter().any(|segment| segment.identity() == number));
+            of.retain(|number, _| left.contains(number));
             let bytes = of.values().flat_map(|known| &known.blocks);
             let bytes = bytes.map(|b| size_of_val(b) + b.get().map_or(0, Rows::bytes)).sum();
             known.bytes.store(bytes, Relaxed);

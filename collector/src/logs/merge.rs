@@ -14,99 +14,27 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use taffrail_model::{Nanos, TimeRange};
-use taffrail_query::source::{Cancel, Direction, ScanStats, SourceError};
+use taffrail_query::source::{Cancel, Direction, SourceError};
 
 use super::block::Decoder;
-use super::block_set::BlockSet;
 use super::crew::Crew;
 use super::filter::Filter;
-use super::hidden::{Hiding, MayHide};
-use super::known::{self, OfFilters, OfSegment};
+use super::hidden::Hiding;
 use super::memtable::Chunk;
 use super::need::Need;
 use super::rows::Rows;
-use super::segment::Segment;
+use super::unit::{LookedAt, Place, PrunedSegment, Unit};
 
 /// Most memory that opened units of one scan may take, in bytes.
 const OPEN_BYTES_MAX: usize = 512 << 20;
 /// Rows an opened unit keeps when the caller has said nothing.
 const ROWS_UNLIMITED: usize = usize::MAX;
 
-/// Order of the frozen memtable among segments.
-pub(super) const FROZEN: u64 = u64::MAX - 1;
-/// Order of the active memtable among segments.
-pub(super) const ACTIVE: u64 = u64::MAX;
-
-/// A chunk or a block that may have rows for a scan.
-pub(super) struct Unit {
-    /// Which of the selected streams.
-    pub(super) stream: usize,
-    /// The stream's place among rows of the same time.
-    pub(super) fingerprint: u128,
-    /// Earliest time.
-    pub(super) first: Nanos,
-    /// Latest time.
-    pub(super) last: Nanos,
-    /// Order of the segment or memtable.
-    pub(super) order: u64,
-    /// Number of the chunk or block in it.
-    pub(super) number: u32,
-    /// Where the rows are.
-    pub(super) place: Place,
-    /// Which deletion requests may hide some of them, by their place in [`Reader::hiding`].
-    pub(super) hidden_by: Vec<u32>,
-}
-
-/// Where the rows of a unit are.
-pub(super) enum Place {
-    /// In memory.
-    Memory(Arc<Chunk>),
-    /// In this segment of the scan.
-    Disk(usize),
-}
-
 /// Receives one row: which of the selected streams, its rows, its number in them.
 pub(super) type EachRow<'e> = dyn FnMut(usize, &Rows, usize) -> ControlFlow<()> + 'e;
-
-/// A segment of a scan, pruned when its first unit comes up.
-pub(super) struct PrunedSegment {
-    /// The segment.
-    pub(super) segment: Arc<Segment>,
-    /// Which blocks deletion requests may hide something of.
-    pub(super) may_hide: MayHide,
-    /// What is known of its blocks.
-    pub(super) known: Option<Arc<OfSegment>>,
-    candidates: OnceLock<BlockSet>,
-}
-
-impl PrunedSegment {
-    /// A segment that is not looked at yet.
-    pub(super) fn new(segment: Arc<Segment>, hiding: &Hiding, known: Option<&OfFilters>) -> Self {
-        Self {
-            may_hide: MayHide::new(hiding),
-            known: known.and_then(|known| known.of(&segment)),
-            candidates: OnceLock::new(),
-            segment,
-        }
-    }
-
-    /// The passing rows of a block, whatever their time, if they are known.
-    pub(super) fn known(&self, block: u32) -> Option<&known::Rows> {
-        self.known.as_ref()?.get(block)
-    }
-
-    /// Whether a block can satisfy a need.
-    pub(super) fn may_have(&self, need: &Need, block: u32) -> bool {
-        if let Some(known) = self.known(block) {
-            return !known.is_empty();
-        }
-        self.candidates.get_or_init(|| self.segment.candidates(need)).contains(block)
-    }
-}
 
 /// Opens units, in order or not.
 pub(super) struct Reader<'a> {
@@ -124,32 +52,6 @@ pub(super) struct Reader<'a> {
     pub(super) cancel: &'a Cancel,
     /// What the scan has cost so far.
     pub(super) looked_at: LookedAt,
-}
-
-/// What was looked at, counted by several threads.
-#[derive(Default)]
-pub(super) struct LookedAt {
-    blocks: AtomicU64,
-    bytes: AtomicU64,
-    lines: AtomicU64,
-}
-
-impl LookedAt {
-    fn add(&self, lines: usize, bytes: usize) {
-        self.blocks.fetch_add(1, Relaxed);
-        self.bytes.fetch_add(bytes as u64, Relaxed);
-        self.lines.fetch_add(lines as u64, Relaxed);
-    }
-
-    /// The figures so far.
-    pub(super) fn stats(&self) -> ScanStats {
-        ScanStats {
-            blocks_scanned: self.blocks.load(Relaxed),
-            bytes_scanned: self.bytes.load(Relaxed),
-            lines_scanned: self.lines.load(Relaxed),
-            ..ScanStats::default()
-        }
-    }
 }
 
 /// Rows of an opened unit.

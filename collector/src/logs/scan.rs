@@ -16,10 +16,11 @@ use super::filter::Filter;
 use super::hidden::{Hidden, Hiding};
 use super::known::OfFilters;
 use super::memtable::{Chunk, Memtable};
-use super::merge::{ACTIVE, FROZEN, LookedAt, Place, PrunedSegment, Reader, Unit};
+use super::merge::Reader;
 use super::need;
 use super::segment::Segment;
 use super::streams::Stream;
+use super::unit::{ACTIVE, FROZEN, LookedAt, Place, PrunedSegment, Unit};
 use super::{Frozen, LogStore};
 
 /// The streams of a query, by number.
@@ -205,8 +206,25 @@ impl LogSource for LogStore {
 
     fn streams(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, SourceError> {
         let selected = self.select(matchers);
-        let wanted = selected.wanted(self.snapshot(&selected, range), range, None);
-        let found: BTreeSet<usize> = wanted.units.iter().map(|unit| unit.stream).collect();
+        let Snapshot { frozen, active, segments, hiding } = self.snapshot(&selected, range);
+        let is_shown = |at: usize, times: (Nanos, Nanos), segment: Option<&Segment>| {
+            !matches!(hiding.of(selected.numbers[at], times, segment), Hidden::All)
+        };
+        let mut found = BTreeSet::new();
+        for segment in segments.iter() {
+            selected.blocks(segment, range, |at, block| {
+                let header = &segment.headers()[block];
+                if is_shown(at, (header.first, header.last), Some(segment)) {
+                    found.insert(at);
+                }
+            });
+        }
+        let frozen = frozen.iter().flat_map(|frozen| chunks(&frozen.table, &selected, range));
+        for (at, _, chunk) in frozen.chain(active) {
+            if is_shown(at, (chunk.first, chunk.last), None) {
+                found.insert(at);
+            }
+        }
         let mut labels: Vec<Labels> =
             found.into_iter().map(|at| selected.streams[at].labels.clone()).collect();
         labels.sort_unstable();

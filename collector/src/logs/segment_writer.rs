@@ -11,10 +11,9 @@ use taffrail_model::{Nanos, time::NANOS_PER_DAY, time::format_rfc3339};
 
 use super::block::Encoder;
 use super::header::Header;
+use super::meta::{FileMeta, Meta, Origin};
 use super::rows::Rows;
-use super::segment::{
-    BLOCKS, BLOCKS_MAGIC, FileMeta, HEADERS, META, Meta, Origin, PRINTS, Segment, WORDS,
-};
+use super::segment::{BLOCKS, BLOCKS_MAGIC, HEADERS, META, PRINTS, Segment, WORDS};
 use super::terms::Terms;
 use super::words::WordsWriter;
 use super::{Error, FORMAT, files, prints};
