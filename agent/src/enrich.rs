@@ -5,7 +5,7 @@
 //! other pod label stands under its own sanitised name, and the labels of its namespace that were
 //! asked for under `namespace_<name>`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -43,7 +43,8 @@ pub const RESERVED: [&str; 18] = [
 
 /// How long a file waits for a pod that is not known, or for the first list of pods.
 const WAIT_FOR_POD: Duration = Duration::from_secs(10);
-/// How long files wait for the first list of pods before they are labelled by their paths.
+/// How long files wait for the first list of pods before they are labelled by what was known before
+/// (see [`crate::pods::memory`]), or by their paths.
 const WAIT_FOR_LIST: Duration = Duration::from_secs(30);
 /// How many files there are at least before labels that nobody uses any more are dropped.
 const SWEEP_MIN: usize = 1024;
@@ -181,12 +182,15 @@ fn gather_file(gathered: &mut Gathered, file: &FileKind, stream: LogStream) {
         }
         FileKind::Plain { path } => gathered.set("filename", path),
     }
-    let stream = match stream {
+    gathered.set("stream", name_of(stream));
+}
+
+fn name_of(stream: LogStream) -> &'static str {
+    match stream {
         LogStream::Stdout => "stdout",
         LogStream::Stderr => "stderr",
         LogStream::File => "file",
-    };
-    gathered.set("stream", stream);
+    }
 }
 
 /// What a pod is a part of: the thing that a person deployed, not what a controller made of it.
@@ -224,19 +228,23 @@ fn workload(pod: &Pod) -> Owner {
 #[must_use]
 pub fn labeler(place: Place, pods: Pods) -> Labeler {
     let waiting = Waiting { start: Instant::now(), since: Mutex::new(HashMap::new()) };
-    let made = Mutex::new(AllMade { files: HashMap::new(), sweep_at: SWEEP_MIN });
+    let made = Mutex::new(AllMade::new());
     Arc::new(move |file: &FileKind, stream: LogStream| {
         let (FileKind::Container { uid, .. } | FileKind::Volume { uid, .. }) = file else {
             return Labeling::Ready(path_labels(&place, file, stream));
         };
         let now = pods.now();
+        // Without a list pods are known from before at best: their labels and annotations may be others.
+        if now.origin != Origin::None && !now.synced && waiting.list_may_come() {
+            return Labeling::Wait;
+        }
         let mut all = made.lock().unwrap_or_else(PoisonError::into_inner);
         let made = &mut all.files;
         // A pod that is long gone is remembered by its files: the collector may have been away for
         // longer than deleted pods are kept.
         let known = now.get(uid).cloned().or_else(|| made.get(file).map(|made| made.pod.clone()));
         let Some(pod) = known else {
-            if now.origin != Origin::None && waiting.longer(uid, now.synced) {
+            if now.origin != Origin::None && now.synced && waiting.longer(uid) {
                 return Labeling::Wait;
             }
             return Labeling::Ready(path_labels(&place, file, stream));
@@ -245,31 +253,60 @@ pub fn labeler(place: Place, pods: Pods) -> Labeler {
             return Labeling::Ready(labels);
         }
         // Labels that were asked for should not come and go.
-        if now.awaits_namespaces && waiting.start.elapsed() < WAIT_FOR_LIST {
+        if now.awaits_namespaces && waiting.list_may_come() {
             return Labeling::Wait;
         }
         waiting.forget(uid);
-        let labels = stream_labels(&place, &pod, file, stream);
-        let entry = made.entry(file.clone()).or_insert_with(|| Made::new(&pod));
-        entry.keep(&pod, stream, &labels);
-        all.sweep();
-        Labeling::Ready(labels)
+        let labels = made.get(file).and_then(|made| made.sibling(&pod, stream));
+        let labels = labels.unwrap_or_else(|| stream_labels(&place, &pod, file, stream));
+        Labeling::Ready(all.keep(file, &pod, stream, &labels))
     })
 }
 
 /// The labels of all files, for as long as somebody uses them.
 struct AllMade {
     files: HashMap<FileKind, Made>,
+    /// Each name and value once: most labels of most pods are the same.
+    texts: HashSet<Arc<str>>,
     sweep_at: usize,
 }
 
 impl AllMade {
+    fn new() -> Self {
+        Self { files: HashMap::new(), texts: HashSet::new(), sweep_at: SWEEP_MIN }
+    }
+
+    /// Keeps the labels of a stream, and returns them made of texts that are there already.
+    fn keep(
+        &mut self,
+        file: &FileKind,
+        pod: &Arc<Pod>,
+        stream: LogStream,
+        labels: &Labels,
+    ) -> Labels {
+        let mut once = |text: &Arc<str>| match self.texts.get(text) {
+            Some(known) => known.clone(),
+            None => {
+                self.texts.insert(text.clone());
+                text.clone()
+            }
+        };
+        let pairs = labels.shared().iter().map(|(name, value)| (once(name), once(value)));
+        let labels: Labels = pairs.collect();
+        let entry = self.files.entry(file.clone()).or_insert_with(|| Made::new(pod));
+        entry.keep(pod, stream, &labels);
+        self.sweep();
+        labels
+    }
+
     /// Drops what belongs to files that are read no more, whenever there are twice as many as after
     /// the last time.
     fn sweep(&mut self) {
         if self.files.len() >= self.sweep_at {
             self.files.retain(|_, made| made.streams.iter().flatten().any(Labels::is_shared));
             self.files.shrink_to_fit();
+            self.texts.retain(|text| Arc::strong_count(text) > 1);
+            self.texts.shrink_to_fit();
             self.sweep_at = SWEEP_MIN.max(2 * self.files.len());
         }
     }
@@ -291,6 +328,13 @@ impl Made {
         self.streams[stream as usize].clone().filter(|_| same)
     }
 
+    /// The labels of a stream, made from those of another one of the same file.
+    fn sibling(&self, pod: &Arc<Pod>, stream: LogStream) -> Option<Labels> {
+        let same = Arc::ptr_eq(&self.pod, pod);
+        let sibling = self.streams.iter().flatten().next().filter(|_| same)?;
+        Some(sibling.with("stream", name_of(stream)))
+    }
+
     fn keep(&mut self, pod: &Arc<Pod>, stream: LogStream, labels: &Labels) {
         if !Arc::ptr_eq(&self.pod, pod) {
             *self = Self::new(pod);
@@ -306,11 +350,13 @@ struct Waiting {
 }
 
 impl Waiting {
+    /// Whether it is not too late for the first list.
+    fn list_may_come(&self) -> bool {
+        self.start.elapsed() < WAIT_FOR_LIST
+    }
+
     /// Whether this pod is worth waiting for.
-    fn longer(&self, uid: &str, synced: bool) -> bool {
-        if !synced {
-            return self.start.elapsed() < WAIT_FOR_LIST;
-        }
+    fn longer(&self, uid: &str) -> bool {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         if since.len() >= WAITING_MAX {
             since.retain(|_, first| first.elapsed() < WAIT_FOR_POD);

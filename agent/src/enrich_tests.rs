@@ -180,6 +180,27 @@ async fn labels_of_the_namespace_are_waited_for_but_not_for_ever() {
 }
 
 #[test]
+fn the_second_stream_of_a_file_has_the_labels_of_its_own_and_shares_their_texts() {
+    let (mut table, pods) = Table::new(Origin::Cluster);
+    let labels = [("stream", "mine"), ("app", "web"), ("team", "web")];
+    table.apply(Event::Listed(vec![pod(&labels, None)]), Instant::now());
+    let labeler = labeler(place(), pods.clone());
+    let streams = [LogStream::Stdout, LogStream::Stderr];
+    let found = streams.map(|stream| {
+        let Labeling::Ready(labels) = labeler(&container("u"), stream) else { panic!("known") };
+        let pod = pods.now().get("u").cloned().expect("known");
+        assert_eq!(labels, stream_labels(&place(), &pod, &container("u"), stream));
+        labels
+    });
+    let pointer = |labels: &Labels, name: &str| {
+        let pair = labels.shared().iter().find(|(n, _)| **n == *name).expect("there");
+        pair.1.as_ptr()
+    };
+    assert_eq!(pointer(&found[0], "team"), pointer(&found[1], "team"));
+    assert_eq!(pointer(&found[0], "team"), pointer(&found[0], "app"));
+}
+
+#[test]
 fn labels_are_by_uid() {
     // A pod of a StatefulSet that was made anew under the same name: each file has its own.
     let (mut table, pods) = Table::new(Origin::Cluster);
@@ -218,20 +239,20 @@ proptest! {
 
 #[test]
 fn labels_that_nobody_uses_are_dropped_when_there_are_many() {
-    let mut all = AllMade { files: HashMap::new(), sweep_at: SWEEP_MIN };
+    let mut all = AllMade::new();
     let pod = Arc::new(Pod { uid: "u".into(), ..Pod::default() });
     let mut held = Vec::new();
     for n in 0..SWEEP_MIN {
-        let mut made = Made::new(&pod);
         let labels: Labels = [("n", n.to_string())].into_iter().collect();
-        made.keep(&pod, LogStream::Stdout, &labels);
+        let file = FileKind::Plain { path: n.to_string() };
+        let labels = all.keep(&file, &pod, LogStream::Stdout, &labels);
         if n % 100 == 0 {
             held.push(labels);
         }
-        all.files.insert(FileKind::Plain { path: n.to_string() }, made);
     }
-    all.sweep();
-    assert_eq!(all.files.len(), held.len());
+    // The last one is held while it is kept: the sweep comes with it.
+    assert_eq!(all.files.len(), held.len() + 1);
+    assert_eq!(all.texts.len(), held.len() + 2, "and the name");
     for labels in &held {
         let path = labels.get("n").expect("it is there").to_owned();
         assert!(all.files.contains_key(&FileKind::Plain { path }), "{labels}");

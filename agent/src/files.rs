@@ -11,6 +11,8 @@
 //! when that happened while the agent was down, as long as it is not compressed: its name must
 //! then go on behind the one that the pattern means (`a.log.1`, `a.log-20261120`).
 //!
+//! The files may change while the agent runs. One that no pattern means any more is read to its end.
+//!
 //! Pure, but for the labels' function, which asks the one for all other files.
 
 use std::path::PathBuf;
@@ -19,8 +21,9 @@ use std::sync::Arc;
 use taffrail_kit::config::yaml::{Entry, Node, Place as At};
 use taffrail_model::Labels;
 use taffrail_model::labels::is_valid_name;
+use tokio::sync::watch;
 
-use crate::discover::{is_pattern, split};
+use crate::discover::{Meant, is_pattern, split};
 use crate::enrich::RESERVED;
 use crate::tail::{FileKind, Labeler, Labeling, LogStream, RuleKind, VolumeRule, VolumeRules};
 
@@ -132,41 +135,52 @@ fn own_labels(node: &Node) -> Result<Vec<(String, String)>, (At, String)> {
     entries.iter().map(label).collect()
 }
 
+/// The files of the settings, ready to be asked for.
+#[derive(Debug, Default)]
+pub struct Named {
+    rules: Vec<VolumeRule>,
+    labels: Vec<(Meant, Labels)>,
+}
+
+impl Named {
+    /// What `files` name.
+    #[must_use]
+    pub fn new(files: &[Files]) -> Self {
+        let labelled = files.iter().filter(|f| !f.labels.is_empty()).filter_map(|f| {
+            let labels = f.labels.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+            Some((Meant::of(&f.rule())?, Labels::from_pairs(labels)))
+        });
+        Self { rules: files.iter().map(Files::rule).collect(), labels: labelled.collect() }
+    }
+
+    fn labels_of(&self, path: &str) -> Option<&Labels> {
+        self.labels.iter().find(|(meant, _)| meant.means(path.as_ref())).map(|(_, own)| own)
+    }
+}
+
+/// The files of the settings as they are now.
+pub type Now = watch::Receiver<Arc<Named>>;
+
 /// The rules of the moment and those of the settings.
 #[must_use]
-pub fn with_rules(files: &[Files], others: VolumeRules) -> VolumeRules {
-    let own: Vec<VolumeRule> = files.iter().map(Files::rule).collect();
-    if own.is_empty() {
-        return others;
-    }
+pub fn with_rules(files: Now, others: VolumeRules) -> VolumeRules {
     Arc::new(move || {
         let mut rules = others();
-        rules.extend(own.iter().cloned());
+        rules.extend(files.borrow().rules.iter().cloned());
         rules
     })
 }
 
 /// Gives files of the node the labels of the first of `files` that means them.
 #[must_use]
-pub fn with_labels(files: &[Files], others: Labeler) -> Labeler {
-    let known: Vec<(crate::discover::Meant, Labels)> = files
-        .iter()
-        .filter(|f| !f.labels.is_empty())
-        .filter_map(|f| {
-            let labels = f.labels.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-            Some((crate::discover::Meant::of(&f.rule())?, Labels::from_pairs(labels)))
-        })
-        .collect();
-    if known.is_empty() {
-        return others;
-    }
+pub fn with_labels(files: Now, others: Labeler) -> Labeler {
     Arc::new(move |file: &FileKind, stream: LogStream| {
         let labels = others(file, stream);
         let (FileKind::Plain { path }, Labeling::Ready(labels)) = (file, &labels) else {
             return labels;
         };
-        let own = known.iter().find(|(meant, _)| meant.means(path.as_ref()));
-        let Some((_, own)) = own else { return Labeling::Ready(labels.clone()) };
+        let named = files.borrow().clone();
+        let Some(own) = named.labels_of(path) else { return Labeling::Ready(labels.clone()) };
         let merged: std::collections::BTreeMap<&str, &str> =
             labels.iter().chain(own.iter()).collect();
         Labeling::Ready(Labels::from_pairs(merged))
@@ -182,6 +196,10 @@ mod tests {
 
     fn read(text: &str) -> Result<Vec<Files>, Vec<(At, String)>> {
         of_settings(&yaml::parse(text).expect("YAML"))
+    }
+
+    fn now(files: &[Files]) -> Now {
+        watch::channel(Arc::new(Named::new(files))).1
     }
 
     const GOOD: &str = "\
@@ -224,7 +242,8 @@ mod tests {
     #[test]
     fn own_labels_go_to_the_files_that_are_meant() {
         let place = Place { cluster: String::new(), node: "n".into() };
-        let labeler = with_labels(&read(GOOD).expect("good"), enrich::labeler(place, Pods::none()));
+        let labeler =
+            with_labels(now(&read(GOOD).expect("good")), enrich::labeler(place, Pods::none()));
         let of = |path: &str| {
             let file = FileKind::Plain { path: path.into() };
             match labeler(&file, LogStream::File) {
@@ -243,7 +262,7 @@ mod tests {
     fn rules_are_added_to_those_of_the_moment() {
         let files = read(GOOD).expect("good");
         let rules =
-            with_rules(&files, Arc::new(|| vec![VolumeRule::new("/v", "*", RuleKind::Plain)]));
+            with_rules(now(&files), Arc::new(|| vec![VolumeRule::new("/v", "*", RuleKind::Plain)]));
         assert_eq!(rules().len(), 3);
         assert_eq!(rules()[1].exclude, ["debug*"]);
     }

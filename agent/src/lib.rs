@@ -36,6 +36,9 @@ pub mod tail;
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -45,9 +48,11 @@ use taffrail_kit::config::Settings;
 use taffrail_kit::http::Client;
 use taffrail_kit::shutdown::Shutdown;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use config::Config;
+use pods::memory::Memory;
 use pods::source::Source;
 use reload::{Follower, Knobs, Reloads, SetLogFilter};
 use scrape::send::{Queue, Sender};
@@ -67,6 +72,7 @@ const SLACK: Duration = Duration::from_secs(1);
 pub struct Agent {
     grace: Duration,
     source: Source,
+    memory: Option<(Memory, pods::Pods)>,
     logs: LogPipeline,
     scraper: scrape::Scraper,
     sender: Sender,
@@ -76,6 +82,7 @@ pub struct Agent {
     receiver: receive::Receiver,
     listener: Option<(TcpListener, axum::Router)>,
     reloads: Reloads,
+    knobs: Knobs,
     follower: Option<Follower>,
     _state: Option<StateDir>,
 }
@@ -86,29 +93,35 @@ impl Agent {
     /// # Errors
     /// When one of these cannot be had.
     pub async fn build(config: Config, registry: &Registry) -> anyhow::Result<Self> {
-        let state = match StateDir::wait(&config.state_dir, PREDECESSOR).await {
-            Ok(state) => Some(state),
-            Err(error @ state::Error::Held { .. }) => return Err(error.into()),
-            // The positions are kept by the collector: logs go on, only nothing can be spooled.
-            Err(error) => {
-                tracing::error!(%error, "nothing can be kept on this node, going on without");
-                None
-            }
-        };
+        Self::build_after(PREDECESSOR, config, registry).await
+    }
+
+    /// Likewise; an agent that holds the folder may take so long to end.
+    async fn build_after(
+        patience: Duration,
+        config: Config,
+        registry: &Registry,
+    ) -> anyhow::Result<Self> {
+        let state = take_folder(&config.state_dir, patience).await?;
         let client = Client::new(&config.collector)?.with_timeout(COLLECTOR_TIMEOUT);
-        let wanted = &config.namespace_labels;
-        let (source, pods) = Source::open(&config.pods, &config.place.node, wanted).await?;
+        let namespace_labels = watch::Sender::new(config.namespace_labels);
+        let mut memory = state.as_ref().map(|_| Memory::new(&config.state_dir));
+        let remembered = memory.as_mut().map(Memory::load).unwrap_or_default();
+        let (node, wanted) = (&config.place.node, namespace_labels.subscribe().into());
+        let (source, pods) = Source::open(&config.pods, node, wanted, remembered).await?;
+        let memory = memory.map(|memory| (memory, pods.clone()));
         pods::metrics::register(pods.clone(), registry).context("register the metrics of pods")?;
         let labeler = enrich::labeler(config.place.clone(), pods.clone());
         let (labeler, sidecar) = match config.sidecar {
             Some(sidecar) => sidecar::Sidecar::beside(sidecar, config.place.clone()),
             None => (labeler, None),
         };
-        let labeler = files::with_labels(&config.files, labeler);
+        let named = watch::Sender::new(Arc::new(files::Named::new(&config.files)));
+        let labeler = files::with_labels(named.subscribe(), labeler);
         let (rules, volumes) = pods::volumes::provider(pods.clone(), config.roots);
         let rules = match &sidecar {
             Some(sidecar) => sidecar.rules(),
-            None => files::with_rules(&config.files, rules),
+            None => files::with_rules(named.subscribe(), rules),
         };
         let counted = process::metrics::Metrics::register(registry);
         let counted = counted.context("register the metrics of processing")?;
@@ -132,21 +145,23 @@ impl Agent {
         });
         let journal = journal.transpose().context("register the metrics of the journal")?;
         let (place, door) = (config.place.clone(), client.clone());
-        let receiver = receive::Receiver::bind(
-            config.otlp,
-            place,
-            pods.clone(),
-            meaning.clone(),
-            door,
-            registry,
-        )
-        .await?;
+        let (known, rules) = (pods.clone(), meaning.clone());
+        let receiver =
+            receive::Receiver::bind(config.otlp, place, known, rules, door, registry).await?;
         let queue = Queue::new(config.scrape.queue_bytes_max, metrics.clone());
         let sender = Sender::new(queue.clone(), client, metrics.clone());
         let place = config.place.clone();
         let scraper =
             scrape::Scraper::new(config.scrape, place, pods.clone(), queue.clone(), metrics);
 
+        let knobs = Knobs {
+            scrape: scraper.settings(),
+            rules: meaning.clone(),
+            files: named,
+            namespace_labels,
+            units: journal.as_ref().map(journal::Journal::units),
+            spool: logs.spool_limits(),
+        };
         let reloads = Reloads::register(registry).context("register the metrics of settings")?;
         let sources = status::Sources {
             started: clock::unix_millis(),
@@ -162,11 +177,7 @@ impl Agent {
             scraped: scraper.overview(),
         };
         let listener = match config.http {
-            Some(address) => {
-                let listener = TcpListener::bind(address).await;
-                let listener = listener.with_context(|| format!("listen on {address} (--http)"))?;
-                Some((listener, status::router(sources)))
-            }
+            Some(address) => Some((listen(address).await?, status::router(sources))),
             None => None,
         };
         let grace = config.grace;
@@ -174,6 +185,7 @@ impl Agent {
         Ok(Self {
             grace,
             source,
+            memory,
             logs,
             scraper,
             sender,
@@ -183,6 +195,7 @@ impl Agent {
             receiver,
             listener,
             reloads,
+            knobs,
             follower,
             _state: state,
         })
@@ -198,14 +211,14 @@ impl Agent {
         settings: &Settings,
         log_filter: SetLogFilter,
     ) -> std::io::Result<()> {
-        let knobs = Knobs { log_filter, scrape: self.scraper.settings() };
-        self.follower = Follower::new(settings, knobs, self.reloads.clone())?;
+        let (knobs, reloads) = (self.knobs.clone(), self.reloads.clone());
+        self.follower = Follower::new(settings, knobs, log_filter, reloads)?;
         Ok(())
     }
 
     /// Where `/metrics` and its siblings are answered.
     #[must_use]
-    pub fn address(&self) -> Option<std::net::SocketAddr> {
+    pub fn address(&self) -> Option<SocketAddr> {
         self.listener.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
     }
 
@@ -230,6 +243,9 @@ impl Agent {
     async fn work(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let mut tasks = Tasks::default();
         tasks.spawn("pods", infallible(self.source.run(shutdown.clone())));
+        if let Some((memory, pods)) = self.memory {
+            tasks.spawn("remember", infallible(memory.follow(pods, shutdown.clone())));
+        }
         let (logs, end) = (self.logs, shutdown.clone());
         tasks.spawn("tail", async move { Ok(logs.run(end).await?) });
         tasks.spawn("scrape", infallible(self.scraper.run(shutdown.clone())));
@@ -256,6 +272,24 @@ impl Agent {
             }
         }
         result
+    }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("listen on {address} (--http)"))
+}
+
+/// Takes the agent's folder. Where it cannot be written nothing is kept, which is told.
+async fn take_folder(path: &Path, patience: Duration) -> Result<Option<StateDir>, state::Error> {
+    match StateDir::wait(path, patience).await {
+        Ok(state) => Ok(Some(state)),
+        Err(error @ state::Error::Held { .. }) => Err(error),
+        // The positions are kept by the collector: logs go on, only nothing can be spooled.
+        Err(error) => {
+            tracing::error!(%error, "nothing can be kept on this node, going on without");
+            Ok(None)
+        }
     }
 }
 

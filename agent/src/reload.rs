@@ -1,9 +1,9 @@
 //! Follows the file of settings while the agent runs.
 //!
 //! A new file is judged whole, as at the start. When it is bad the old settings stay, the log says why
-//! once, and `/status` says so until it is mended. When it is good, what is in [`LIVE`] is taken up at
-//! once; for the rest the old values stay, and their keys are told as waiting for a restart. Reading
-//! of logs is not interrupted by any of it.
+//! once, and `/status` says so until it is mended. When it is good, what the table of settings calls
+//! live is taken up at once; for the rest the old values stay, and their keys are told as waiting for a
+//! restart. Reading of logs is not interrupted by any of it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,17 +17,7 @@ use taffrail_model::time::Millis;
 use tokio::sync::watch;
 
 use crate::config::{Config, SCHEMA, Surroundings};
-use crate::scrape;
-
-/// The keys whose values may change while the agent runs.
-pub const LIVE: [&str; 6] = [
-    "log.filter",
-    "scrape.interval",
-    "scrape.max_body",
-    "scrape.max_samples",
-    "scrape.targets",
-    "scrape.timeout",
-];
+use crate::{files, process, scrape, spool};
 
 /// Sets the filter of the process's own log.
 pub type SetLogFilter = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
@@ -134,12 +124,46 @@ impl Reloads {
     }
 }
 
-/// What can be set while the agent runs.
+/// What can be set while the agent runs. Cheap to clone.
+#[derive(Clone)]
 pub struct Knobs {
-    /// The filter of the log.
-    pub log_filter: SetLogFilter,
     /// What is scraped, and how.
     pub scrape: watch::Sender<Arc<scrape::Config>>,
+    /// What is done with lines.
+    pub rules: process::Source,
+    /// Log files of the node.
+    pub files: watch::Sender<Arc<files::Named>>,
+    /// Labels of namespaces that are wanted.
+    pub namespace_labels: watch::Sender<Vec<String>>,
+    /// Units of the journal, if that is read.
+    pub units: Option<watch::Sender<Vec<String>>>,
+    /// Limits of the spool, if there is one.
+    pub spool: Option<spool::Limits>,
+}
+
+impl Knobs {
+    /// Takes up of `config` what belongs to `keys`.
+    fn turn(&self, keys: &[&str], config: Config) {
+        let any = |part: &str| keys.iter().any(|key| key.starts_with(part));
+        if any("scrape.") {
+            self.scrape.send_replace(Arc::new(config.scrape));
+        }
+        if any("redact.") || any("multiline") {
+            self.rules.change(config.rules);
+        }
+        if any(files::SECTION) {
+            self.files.send_replace(Arc::new(files::Named::new(&config.files)));
+        }
+        if any("labels.") {
+            self.namespace_labels.send_replace(config.namespace_labels);
+        }
+        if let (true, Some(units), Some(journal)) = (any("journal."), &self.units, config.journal) {
+            units.send_replace(journal.units);
+        }
+        if let (true, Some(limits), Some(new)) = (any("spool."), &self.spool, config.spool) {
+            limits.set(new.bytes_max, new.after);
+        }
+    }
 }
 
 /// Takes up what changes.
@@ -153,6 +177,7 @@ struct Applier {
     around: Surroundings,
     settings: Settings,
     knobs: Knobs,
+    log_filter: SetLogFilter,
     reloads: Reloads,
 }
 
@@ -164,6 +189,7 @@ impl Follower {
     pub fn new(
         settings: &Settings,
         knobs: Knobs,
+        log_filter: SetLogFilter,
         reloads: Reloads,
     ) -> std::io::Result<Option<Self>> {
         let (Some(file), Some(text)) = (settings.file(), settings.file_text()) else {
@@ -172,7 +198,7 @@ impl Follower {
         reloads.change(|status| status.file = Some(file.display().to_string()));
         let watch = FileWatch::new(file.to_owned(), text.to_owned())?;
         let (around, settings) = (Surroundings::look(), settings.clone());
-        Ok(Some(Self { watch, applier: Applier { around, settings, knobs, reloads } }))
+        Ok(Some(Self { watch, applier: Applier { around, settings, knobs, log_filter, reloads } }))
     }
 
     /// Follows until the end.
@@ -194,8 +220,12 @@ impl Follower {
 impl Applier {
     /// Takes up what of good settings can be taken up.
     fn take(&mut self, new: &Settings) {
-        let (live, frozen): (Vec<_>, Vec<_>) =
-            self.settings.changed(new).into_iter().partition(|key| LIVE.contains(key));
+        let (mut live, frozen): (Vec<_>, Vec<_>) =
+            self.settings.changed(new).into_iter().partition(|key| self.is_taken_up(key, new));
+        if new.text("redact.key_file").is_some() && !live.contains(&"redact.key_file") {
+            // The key in it may be another one, which its path does not tell.
+            live.push("redact.key_file");
+        }
         // Labels of targets are made with the old node and cluster, which stay.
         let mixed = self.settings.mixed(new, &live);
         let config = match Config::check(&mixed, &self.around) {
@@ -204,89 +234,22 @@ impl Applier {
         };
         let filter = mixed.required("log.filter");
         if live.contains(&"log.filter")
-            && let Err(reason) = (self.knobs.log_filter)(filter)
+            && let Err(reason) = (self.log_filter)(filter)
         {
             return self.reloads.refused(&[mixed.problem("log.filter", reason)]);
         }
-        if live.iter().any(|key| key.starts_with("scrape.")) {
-            self.knobs.scrape.send_replace(Arc::new(config.scrape));
-        }
+        self.knobs.turn(&live, config);
         self.settings = mixed;
         self.reloads.taken(&live, frozen);
+    }
+
+    /// Whether the new value of a key holds without a restart.
+    fn is_taken_up(&self, key: &str, new: &Settings) -> bool {
+        // A spool is made at the start or never.
+        let spools = |settings: &Settings| settings.bytes("spool.max") > 0;
+        SCHEMA.is_live(key) && (key != "spool.max" || spools(&self.settings) == spools(new))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn settings(file: &str) -> Settings {
-        let arguments = ["--collector", "http://c", "--state-dir", "/s", "--config", "f"];
-        let arguments = arguments.iter().map(Into::into);
-        let read = |_: &std::path::Path| Ok(file.to_owned());
-        SCHEMA.load_from(arguments, &|_| None, &read).expect("good")
-    }
-
-    fn applier(file: &str) -> (Applier, watch::Receiver<Arc<scrape::Config>>, Arc<Mutex<String>>) {
-        let around = Surroundings { node_name: Some("n".into()), ..Default::default() };
-        let settings = settings(file);
-        let config = Config::check(&settings, &around).expect("good");
-        let (scrape, seen) = watch::channel(Arc::new(config.scrape));
-        let filter = Arc::new(Mutex::new(String::new()));
-        let set = filter.clone();
-        let log_filter: SetLogFilter = Box::new(move |text| {
-            *set.lock().expect("lock") = text.to_owned();
-            if text == "none" { Err("no such filter".into()) } else { Ok(()) }
-        });
-        let reloads = Reloads::register(&Registry::new()).expect("new");
-        let knobs = Knobs { log_filter, scrape };
-        (Applier { around, settings, knobs, reloads }, seen, filter)
-    }
-
-    #[test]
-    fn what_can_change_changes_and_the_rest_waits() {
-        let (mut applier, seen, filter) = applier("");
-        let new = "cluster: lab\nlog: {filter: debug}\nscrape:\n  interval: 1s\n  queue: 1MiB\n  \
-                   targets: [{url: 'http://a/m'}]\n";
-        applier.take(&settings(new));
-        assert_eq!(*filter.lock().expect("lock"), "debug");
-        let scrape = seen.borrow().clone();
-        assert_eq!(scrape.interval, Duration::from_secs(1));
-        assert_eq!(scrape.queue_bytes_max, 32 << 20, "the queue is as it was made");
-        assert_eq!(scrape.targets[0].labels.get("cluster"), None, "the cluster is the old one");
-        let status = applier.reloads.status();
-        assert_eq!(status.restart_needed, ["cluster", "scrape.queue"]);
-        assert!(status.problems.is_empty());
-        // Back again: nothing waits any more.
-        applier.take(&settings(""));
-        assert!(applier.reloads.status().restart_needed.is_empty());
-        assert!(seen.borrow().targets.is_empty());
-        assert_eq!(applier.reloads.reloads.get(), 2);
-    }
-
-    #[test]
-    fn what_is_bad_stays_on_the_status_until_it_is_mended() {
-        let (mut applier, seen, _) = applier("");
-        let problem = Problem { place: "f:1:1".into(), message: "unknown key".into() };
-        applier.reloads.refused(&[problem]);
-        assert_eq!(applier.reloads.status().problems, ["f:1:1: unknown key"]);
-        assert_eq!(applier.reloads.successful.get(), 0);
-        applier.take(&settings(""));
-        assert!(applier.reloads.status().problems.is_empty());
-        assert_eq!((applier.reloads.successful.get(), applier.reloads.failures.get()), (1, 1));
-        // What only turns out when it is applied changes nothing either.
-        applier.take(&settings("log: {filter: none}\nscrape: {interval: 1s}\n"));
-        assert_eq!(applier.reloads.status().problems, ["f:1:15: no such filter"]);
-        assert_eq!(seen.borrow().interval, Duration::from_secs(15));
-    }
-
-    #[test]
-    fn the_keys_that_may_change_are_in_the_table() {
-        let all =
-            SCHEMA.settings.iter().map(|s| s.key).chain(SCHEMA.sections.iter().map(|s| s.key));
-        let all: Vec<_> = all.collect();
-        assert!(LIVE.iter().all(|key| all.contains(key)));
-    }
-}
+mod tests;

@@ -160,6 +160,8 @@ pub struct Shipper {
     waiting_since: Option<Instant>,
     /// Attempts that failed since the last answer.
     failures: u32,
+    /// Whether the spool takes nothing before the reader's ledger.
+    awaits_ledger: bool,
     /// When the spool is asked again for a batch that its disk did not give.
     spool_retry: Option<Instant>,
 }
@@ -193,6 +195,7 @@ impl Shipper {
             held: VecDeque::new(),
             waiting_since: None,
             failures: 0,
+            awaits_ledger: false,
             spool_retry: None,
         }
     }
@@ -237,7 +240,10 @@ impl Shipper {
                 Happened::Rested => {}
                 Happened::Overdue => self.go_away().await,
                 Happened::Handed(Some(parcel)) => self.take(parcel).await,
-                Happened::Handed(None) => self.closed = true,
+                Happened::Handed(None) => {
+                    self.closed = true;
+                    self.need_no_ledger().await;
+                }
                 Happened::Ending => self.begin_to_end().await,
             }
         }
@@ -284,7 +290,7 @@ impl Shipper {
     /// When the collector counts as away if it has not answered.
     fn overdue(&self) -> Option<Instant> {
         let spool = self.spool.as_ref().filter(|_| !self.away)?;
-        let limit = self.waiting_since? + spool.config().after;
+        let limit = self.waiting_since? + spool.limits().after();
         Some(self.ending.map_or(limit, |ending| limit.min(ending + END_PATIENCE)))
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::*;
 
 /// The settings of an agent whose pods come from `pods.json` in `folder`.
-fn config(folder: &std::path::Path, collector: &str) -> Config {
+fn config(folder: &Path, collector: &str) -> Config {
     let path = |name: &str| folder.join(name).display().to_string();
     let arguments = [
         ("--collector", collector.to_owned()),
@@ -169,7 +169,9 @@ async fn a_second_agent_with_the_same_folder_is_refused() {
     let folder = tempfile::tempdir().expect("folder");
     let config = config(folder.path(), "http://127.0.0.1:1");
     let first = Agent::build(config.clone(), &Registry::new()).await.expect("builds");
-    let error = Agent::build(config.clone(), &Registry::new()).await.err().expect("refused");
+    let (registry, patience) = (Registry::new(), Duration::ZERO);
+    let second = Agent::build_after(patience, config.clone(), &registry).await;
+    let error = second.err().expect("refused");
     assert!(error.to_string().contains("is in use by process"), "{error:#}");
     drop(first);
     Agent::build(config, &Registry::new()).await.expect("free again");

@@ -26,7 +26,7 @@ const fn setting(
     default: Option<&'static str>,
     help: &'static str,
 ) -> Setting {
-    Setting { key, kind, default, required: false, help }
+    Setting::new(key, kind, default, help)
 }
 
 /// The table.
@@ -35,13 +35,7 @@ pub const SCHEMA: Schema = Schema {
     about: "Receives logs and metrics, makes them durable, stores them and answers queries.",
     env_prefix: "TAFFRAIL_COLLECTOR",
     settings: &[
-        Setting {
-            key: "data_dir",
-            kind: Kind::Path,
-            default: None,
-            required: true,
-            help: "Folder of all data; one collector a folder",
-        },
+        Setting::required("data_dir", Kind::Path, "Folder of all data; one collector a folder"),
         setting(
             "http",
             Kind::Addr,
@@ -57,7 +51,7 @@ pub const SCHEMA: Schema = Schema {
         ),
         setting(
             "autoscale.names",
-            Kind::Text,
+            Kind::List,
             Some("localhost,127.0.0.1"),
             "Names and addresses that its certificate is for, separated by commas",
         ),

@@ -5,6 +5,9 @@
 //!
 //! Pure.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use taffrail_model::record::Position;
 use taffrail_model::{Labels, Nanos};
 
@@ -58,12 +61,20 @@ impl Batch {
             return Rest::default();
         }
         let mut lost = 0;
+        let mut at_end: HashMap<Arc<str>, u64> = HashMap::new();
         for at in 0..rest.spans.len() {
             let span = &mut rest.spans[at];
-            let Some(known) = told(&span.source).map(|p| p.committed) else { continue };
+            let Some(Position { committed: known, check, .. }) = told(&span.source) else {
+                continue;
+            };
+            // A file may have two ranges: what is lost of it, and what follows.
+            let known = *at_end.get(&span.source).unwrap_or(known);
             let missing = span.begin.saturating_sub(known);
             span.begin = known;
-            span.end = span.end.max(known);
+            if span.end < known {
+                (span.end, span.check) = (known, *check);
+            }
+            at_end.insert(span.source.clone(), span.end);
             if missing > 0 {
                 lost += missing;
                 rest.prepend_gap(at as u32, missing, now);

@@ -160,6 +160,34 @@ fn rewinding_starts_at_what_is_committed() {
 
 type Line = (bool, bool, String);
 
+#[test]
+fn what_is_cut_never_overlaps_and_has_the_check_of_its_end() {
+    let mut builder = builder();
+    record(&mut builder, A, LogStream::Stdout, b"begins in a", Marks::default());
+    builder.cut(&[(A, 20), (B, 5)]);
+    let batch = builder.finish(|_, _| 3).unwrap();
+    // The collector is behind the end of `b` already, and has its own check there.
+    let rest = batch.after(&[position("node/a", 10), position("node/b", 30)], 9);
+    let spans = rest.batch.unwrap().spans().to_vec();
+    let of = |at: usize| (spans[at].begin, spans[at].end, spans[at].check);
+    assert_eq!((of(0), of(1)), ((10, 20, 3), (30, 30, position("node/b", 30).check)));
+
+    // Two ranges of one file: what is lost of it, and what follows.
+    let mut builder = Builder::default();
+    for (number, released) in [(A, 0), (B, 40)] {
+        let labels = [Labels::default(), Labels::default(), Labels::default()];
+        let (source, path) = ("node/a".into(), "/a".into());
+        builder.declare(number, FileMeta { source, path, labels, released });
+    }
+    for (number, end) in [(A, 40), (B, 60)] {
+        record(&mut builder, number, LogStream::Stdout, b"x", Marks::default());
+        builder.cut(&[(number, end)]);
+    }
+    let rest = builder.finish(|_, _| 3).unwrap().after(&[position("node/a", 10)], 9);
+    let spans: Vec<_> = rest.batch.unwrap().spans().iter().map(|s| (s.begin, s.end)).collect();
+    assert_eq!(spans, [(10, 40), (40, 60)]);
+}
+
 proptest! {
     /// Splitting down to single groups gives the same lines, and ranges without gap or overlap.
     #[test]
@@ -300,15 +328,13 @@ proptest! {
             moved.map_or(0, |at| (at as u64 + 1) * 10)
         };
         let (a, b) = (last(A), last(B));
-        // As the collector judges: a range that it has, or that continues, is no conflict.
+        // As the collector tells: the positions of all files of the batch.
         let committed = |source: &str| if source == "node/a" { a } else { b };
         let whole = filled(&groups);
         let conflicts: Vec<_> = whole
             .spans()
             .iter()
-            .map(|s| (s, committed(&s.source)))
-            .filter(|(s, known)| s.end > *known && s.begin != *known)
-            .map(|(s, known)| position(&s.source, known))
+            .map(|s| position(&s.source, committed(&s.source)))
             .collect();
         let rest = whole.after(&conflicts, 1);
         prop_assert_eq!(rest.lost, 0);

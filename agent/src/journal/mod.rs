@@ -27,6 +27,7 @@ use taffrail_kit::shutdown::Shutdown;
 use taffrail_model::record::Position;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::enrich::Place;
@@ -68,18 +69,17 @@ pub struct Config {
     pub since: Duration,
 }
 
-impl Config {
-    fn wants(&self, entry: &Entry) -> bool {
-        if self.units.is_empty() {
-            return true;
-        }
-        let (app, unit) = batch::stream(entry);
-        let plain = unit.strip_suffix(".service").unwrap_or(&unit);
-        self.units.iter().any(|wanted| match &**wanted {
-            "kernel" => app == "kernel" && unit.is_empty(),
-            wanted => !unit.is_empty() && (wanted == unit || wanted == plain),
-        })
+/// Whether an entry is of one of these units.
+fn wants(units: &[String], entry: &Entry) -> bool {
+    if units.is_empty() {
+        return true;
     }
+    let (app, unit) = batch::stream(entry);
+    let plain = unit.strip_suffix(".service").unwrap_or(&unit);
+    units.iter().any(|wanted| match &**wanted {
+        "kernel" => app == "kernel" && unit.is_empty(),
+        wanted => !unit.is_empty() && (wanted == unit || wanted == plain),
+    })
 }
 
 /// Counters: `taffrail_journal_…`.
@@ -116,6 +116,8 @@ impl Metrics {
 /// Reads the journal and ships it.
 pub struct Journal {
     config: Config,
+    /// Those of the settings as they are now.
+    units: watch::Sender<Vec<String>>,
     metrics: Metrics,
     sender: Sender,
     meaning: Source,
@@ -150,7 +152,14 @@ impl Journal {
         let metrics = Metrics::register(registry)?;
         let sender = Sender::new(client, place);
         let positions = HashMap::new();
-        Ok(Self { config, metrics, sender, meaning, positions, batch: None, since: None })
+        let units = watch::Sender::new(config.units.clone());
+        Ok(Self { config, units, metrics, sender, meaning, positions, batch: None, since: None })
+    }
+
+    /// Takes other units while it runs, for the entries that come from then on.
+    #[must_use]
+    pub fn units(&self) -> watch::Sender<Vec<String>> {
+        self.units.clone()
     }
 
     /// Reads and ships until the end.
@@ -300,7 +309,7 @@ impl Journal {
             batch.gaps.push((number, lost));
         }
         let time = entry.realtime;
-        let sent = self.config.wants(&entry) && clean(&mut entry, &self.meaning);
+        let sent = wants(&self.units.borrow(), &entry) && clean(&mut entry, &self.meaning);
         batch.push(number, entry, sent);
         let full = batch.bytes >= BATCH_BYTES || batch.entries.len() >= BATCH_ENTRIES;
         self.since.get_or_insert_with(Instant::now);

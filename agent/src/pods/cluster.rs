@@ -1,6 +1,9 @@
 //! Watches this node's pods through the Kubernetes API: one list and one watch, filtered by node on
 //! the server.
 //!
+//! A watch that has broken is taken up where it was, and says nothing until a pod changes: that the API
+//! answers again is seen by its answer.
+//!
 //! The list is asked with `resourceVersion=0`, so that the API server answers from its cache: a
 //! thousand agents that start at once do not reach etcd.
 
@@ -8,14 +11,17 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1 as api;
+use kube::client::Body;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use taffrail_kit::shutdown::Shutdown;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::claims::Claims;
 use super::namespaces::Watch;
 use super::object::convert;
+use super::source::Wanted;
 use super::table::{Event, Table};
 
 /// Why there is no connection to a cluster.
@@ -49,13 +55,22 @@ pub async fn client(kubeconfig: Option<&std::path::Path>) -> Result<Client, Erro
 }
 
 /// Feeds `table` until the end. Errors are kept in the snapshot and tried again.
-pub async fn run(client: Client, node: String, mut table: Table, mut shutdown: Shutdown) {
+pub async fn run(
+    client: Client,
+    node: String,
+    mut table: Table,
+    mut wanted: Wanted,
+    mut shutdown: Shutdown,
+) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}")).any_semantic();
     // With pages the server would have to ask etcd; a node's pods fit into one answer.
     let config = watcher::Config { page_size: None, ..config };
     let mut claims = Claims::new(client.clone());
-    let mut namespaces = Watch::new(client.clone(), table.wants_namespaces());
-    let events = watcher(Api::<api::Pod>::all(client), config).default_backoff();
+    let mut namespaces = Watch::new(&client, table.wants_namespaces());
+    let answered = watch::Sender::new(());
+    let mut answers = answered.subscribe();
+    let telling = telling(client.clone(), answered);
+    let events = watcher(Api::<api::Pod>::all(telling), config).default_backoff();
     let mut events = std::pin::pin!(events);
     let mut listed = Vec::new();
     let mut failing = false;
@@ -66,19 +81,29 @@ pub async fn run(client: Client, node: String, mut table: Table, mut shutdown: S
                 table.apply(Event::Namespaces(all), Instant::now());
                 continue;
             }
+            names = wanted.changed() => {
+                table.want_namespace_labels(names);
+                namespaces.follow(&client, table.wants_namespaces());
+                continue;
+            }
+            Ok(()) = answers.changed(), if failing => {
+                tracing::info!("the API answers again");
+                failing = false;
+                table.apply(Event::Answered, Instant::now());
+                continue;
+            }
             event = events.next() => event,
         };
         let Some(event) = event else { return };
-        let failed = event.is_err();
-        match &event {
-            Err(error) if !failing => {
+        if let Err(error) = &event {
+            // Answers from before the failure are none.
+            answers.mark_unchanged();
+            if !failing {
                 let error = causes(error);
                 tracing::warn!(error, "pods cannot be watched, trying again");
             }
-            Ok(_) if failing => tracing::info!("pods are watched again"),
-            _ => {}
+            failing = true;
         }
-        failing = failed;
         let Some(mut event) = translate(event, &mut listed) else { continue };
         tokio::select! {
             () = shutdown.wait() => return,
@@ -86,6 +111,22 @@ pub async fn run(client: Client, node: String, mut table: Table, mut shutdown: S
         }
         table.apply(event, Instant::now());
     }
+}
+
+/// The same client, which tells of each answer that is one.
+fn telling(client: Client, answered: watch::Sender<()>) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let (client, answered) = (client.clone(), answered.clone());
+        async move {
+            let response = client.send(request).await?;
+            if response.status().is_success() {
+                answered.send_replace(());
+            }
+            Ok::<_, kube::Error>(response)
+        }
+    });
+    Client::new(service, namespace)
 }
 
 /// Looks up the claims of the pods of an event.
@@ -97,7 +138,7 @@ async fn resolve(claims: &mut Claims, event: &mut Event) {
             }
         }
         Event::Applied(pod) => claims.resolve(Arc::make_mut(pod)).await,
-        Event::Deleted(_) | Event::Namespaces(_) | Event::Failed(_) => {}
+        Event::Deleted(_) | Event::Namespaces(_) | Event::Failed(_) | Event::Answered => {}
     }
 }
 
@@ -185,7 +226,8 @@ mod tests {
             Client::try_from(kube::Config::new(url.parse().expect("URL"))).expect("client");
         let (table, mut pods) = Table::new(Origin::Cluster);
         let (trigger, shutdown) = taffrail_kit::shutdown::channel();
-        let watching = tokio::spawn(run(client, "node-1".into(), table, shutdown));
+        let watching =
+            tokio::spawn(run(client, "node-1".into(), table, Wanted::default(), shutdown));
         pods.changed().await;
         let problem = pods.now().problem.clone().expect("a problem");
         assert!(problem.contains("refused"), "{problem}");
@@ -231,11 +273,16 @@ mod tests {
 
         let client =
             Client::try_from(kube::Config::new(url.parse().expect("URL"))).expect("client");
-        let (mut table, mut pods) = Table::new(Origin::Cluster);
-        table.want_namespace_labels(vec!["team".into()]);
+        let (table, mut pods) = Table::new(Origin::Cluster);
+        let wishes = watch::Sender::new(Vec::new());
+        let wanted = wishes.subscribe().into();
         let (_trigger, shutdown) = taffrail_kit::shutdown::channel();
-        let watching = tokio::spawn(run(client, "node-1".into(), table, shutdown));
-        while pods.now().get("2").is_none() || pods.now().awaits_namespaces {
+        let watching = tokio::spawn(run(client, "node-1".into(), table, wanted, shutdown));
+        wishes.send_replace(vec!["team".to_owned()]);
+        let team = |pods: &super::super::Pods| {
+            pods.now().get("2").is_some_and(|pod| pod.namespace_labels.contains_key("team"))
+        };
+        while !team(&pods) {
             pods.changed().await;
         }
         let pod = pods.now().get("2").cloned().expect("known");

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::Pod;
 use super::namespaces::Namespaces;
 use super::object::convert;
+use super::source::Wanted;
 use super::table::{Event, Table};
 
 /// How often the file is looked at.
@@ -67,13 +68,17 @@ struct File {
 }
 
 /// Feeds `table` until the end.
-pub async fn run(path: PathBuf, mut table: Table, mut shutdown: Shutdown) {
+pub async fn run(path: PathBuf, mut table: Table, mut wanted: Wanted, mut shutdown: Shutdown) {
     let mut file = File { path, seen: None };
     let mut ticks = tokio::time::interval(POLL_INTERVAL);
     let mut reason = String::new();
     loop {
         tokio::select! {
             () = shutdown.wait() => return,
+            names = wanted.changed() => {
+                table.want_namespace_labels(names);
+                continue;
+            }
             _ = ticks.tick() => {}
         }
         let looked = tokio::task::spawn_blocking(move || {
@@ -88,12 +93,12 @@ pub async fn run(path: PathBuf, mut table: Table, mut shutdown: Shutdown) {
             Ok(Some(Content { pods, namespaces })) => {
                 tracing::info!(path = %file.path.display(), pods = pods.len(), "pod list was read");
                 reason.clear();
-                if table.wants_namespaces() {
-                    table.apply(Event::Namespaces(namespaces), Instant::now());
-                }
+                table.apply(Event::Namespaces(namespaces), Instant::now());
                 table.apply(Event::Listed(pods), Instant::now());
             }
             Err(error) => {
+                // The same file may come back.
+                file.seen = None;
                 let text = error.to_string();
                 if text != reason {
                     tracing::warn!(%error, "pod list cannot be read, the last good one stays");
@@ -206,7 +211,7 @@ mod tests {
         let path = folder.path().join("pods.json");
         let (table, mut pods) = Table::new(Origin::File);
         let (trigger, shutdown) = taffrail_kit::shutdown::channel();
-        let running = tokio::spawn(run(path.clone(), table, shutdown));
+        let running = tokio::spawn(run(path.clone(), table, Wanted::default(), shutdown));
         pods.changed().await;
         assert!(pods.now().problem.is_some() && !pods.now().synced);
 
@@ -221,6 +226,16 @@ mod tests {
         std::fs::write(&path, list("two")).expect("write");
         pods.changed().await;
         assert!(pods.now().get("two").is_some() && pods.now().problem.is_none());
+        // Away and back again, the very same file.
+        let aside = folder.path().join("aside");
+        std::fs::rename(&path, &aside).expect("rename");
+        pods.changed().await;
+        assert!(pods.now().problem.is_some());
+        std::fs::rename(&aside, &path).expect("rename");
+        while pods.now().problem.is_some() {
+            pods.changed().await;
+        }
+        assert!(pods.now().get("two").is_some());
         trigger.stop();
         running.await.expect("ends");
     }

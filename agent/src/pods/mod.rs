@@ -3,13 +3,14 @@
 //! A source ([`cluster`] or [`mod@file`]) feeds [`table::Table`], which publishes a [`Snapshot`] after
 //! every change; readers hold a [`Pods`] and never wait. Pods are found by the uid that names their
 //! folders, static pods also by their config hash. A deleted pod stays findable for some minutes,
-//! because its last lines are read after it has gone.
+//! because its last lines are read after it has gone; [`memory`] keeps the pods across a restart.
 //!
 //! What is made of a pod (labels, targets, volumes to read) lives with those who need it.
 
 mod claims;
 pub mod cluster;
 pub mod file;
+pub mod memory;
 pub mod metrics;
 pub mod namespaces;
 pub mod object;
@@ -21,6 +22,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 /// Where the pods come from.
@@ -34,8 +36,9 @@ pub enum Origin {
     File,
 }
 
-/// What is needed of one pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What is needed of one pod. What is true for a moment only is not kept by [`memory`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Pod {
     /// The uid in the API.
     pub uid: String,
@@ -48,14 +51,18 @@ pub struct Pod {
     /// Node, once it is scheduled.
     pub node: Option<String>,
     /// Address, once it has one.
+    #[serde(skip)]
     pub ip: Option<String>,
     /// Its further addresses, where it has more than one.
+    #[serde(skip)]
     pub more_ips: Vec<String>,
     /// Whether it shares the addresses of its node.
     pub host_network: bool,
     /// Whether it is being deleted: its volumes are about to be taken away.
+    #[serde(skip)]
     pub ending: bool,
     /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
+    #[serde(skip)]
     pub phase: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
@@ -91,7 +98,7 @@ impl Pod {
 }
 
 /// The controller of a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// For example `ReplicaSet`.
     pub kind: String,
@@ -100,7 +107,7 @@ pub struct Owner {
 }
 
 /// What a container is that is not just one of a pod's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContainerKind {
     /// It runs to its end before the others start.
     Init,
@@ -123,7 +130,7 @@ impl ContainerKind {
 }
 
 /// One container of a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// Its name.
     pub name: String,
@@ -132,7 +139,7 @@ pub struct Container {
 }
 
 /// One volume of a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
     /// Its name in the pod.
     pub name: String,
@@ -141,7 +148,7 @@ pub struct Volume {
 }
 
 /// Where a volume is on the node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VolumeSource {
     /// `kubernetes.io~empty-dir/<name>` below the pod's folder.
     EmptyDir,
@@ -161,7 +168,7 @@ pub enum VolumeSource {
 }
 
 /// The persistent volume behind a claim.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {
     /// Its name.
     pub volume: String,

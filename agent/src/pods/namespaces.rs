@@ -36,14 +36,23 @@ pub(super) struct Watch {
 
 impl Watch {
     /// A watch if anybody wants it; otherwise one that never says anything.
-    pub(super) fn new(client: Client, wanted: bool) -> Self {
-        let events = wanted.then(|| {
+    pub(super) fn new(client: &Client, wanted: bool) -> Self {
+        let mut watch =
+            Self { events: None, known: Namespaces::new(), listing: true, failing: false };
+        watch.follow(client, wanted);
+        watch
+    }
+
+    /// Begins when somebody wants it now, ends when nobody does any more.
+    pub(super) fn follow(&mut self, client: &Client, wanted: bool) {
+        if !wanted {
+            self.events = None;
+        } else if self.events.is_none() {
             let config = watcher::Config::default().any_semantic();
             let config = watcher::Config { page_size: None, ..config };
-            let namespaces = Api::<PartialObjectMeta<api::Namespace>>::all(client);
-            watcher(namespaces, config).default_backoff().boxed()
-        });
-        Self { events, known: Namespaces::new(), listing: true, failing: false }
+            let namespaces = Api::<PartialObjectMeta<api::Namespace>>::all(client.clone());
+            self.events = Some(watcher(namespaces, config).default_backoff().boxed());
+        }
     }
 
     /// All namespaces after the next change. Nothing is lost when it is not waited for to the end.

@@ -140,7 +140,7 @@ pub(super) mod tests {
         Some(text)
     }
 
-    fn pods_of(name: &str) -> Option<Vec<Pod>> {
+    pub(in crate::pods) fn pods_of(name: &str) -> Option<Vec<Pod>> {
         let list: serde_json::Value = serde_json::from_str(&recorded(name)?).expect("JSON");
         let items = list["items"].as_array().expect("items").clone();
         Some(

@@ -2,7 +2,8 @@
 //!
 //! [`Table::apply`] is a plain state machine; time is given to it. Deleted pods are kept for
 //! [`KEEP_DELETED`] and no longer, and no more than [`DELETED_MAX`] of them; the number of pods is
-//! bounded by [`PODS_MAX`].
+//! bounded by [`PODS_MAX`]. Pods of an earlier process count as deleted from the first list on that
+//! is without them; before it, nothing is forgotten.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub enum Event {
     Namespaces(Namespaces),
     /// The source does not answer.
     Failed(String),
+    /// The source answers again, and says nothing new.
+    Answered,
 }
 
 /// The pods and who reads them.
@@ -65,11 +68,22 @@ impl Table {
         (Self { pods, wanted, namespaces: None, snapshot }, Pods(reader))
     }
 
+    /// Pods that an earlier process knew. None of them is taken to exist before a list says so.
+    pub fn remember(&mut self, pods: Vec<Pod>, now: Instant) {
+        for pod in pods {
+            self.insert(pod.into());
+        }
+        self.pods.values_mut().for_each(|known| known.deleted = Some(now));
+        self.publish_again();
+    }
+
     /// Gives each pod these labels of its namespace, once they are known.
     pub fn want_namespace_labels(&mut self, names: Vec<String>) {
         self.wanted = names;
-        let synced = self.snapshot.borrow().synced;
-        self.publish(synced, None);
+        if let Some(namespaces) = self.namespaces.take() {
+            self.relabel(namespaces);
+        }
+        self.publish_again();
     }
 
     /// Whether labels of namespaces are wanted.
@@ -86,7 +100,8 @@ impl Table {
                 let listed: HashSet<&str> = pods.iter().map(|pod| &*pod.uid).collect();
                 for (uid, known) in &mut self.pods {
                     if !listed.contains(&**uid) {
-                        known.deleted.get_or_insert(now);
+                        let since = known.deleted.filter(|_| synced).unwrap_or(now);
+                        known.deleted = Some(since);
                     }
                 }
                 pods.into_iter().for_each(|pod| self.insert(pod.into()));
@@ -100,11 +115,22 @@ impl Table {
             }
             Event::Namespaces(namespaces) => self.relabel(namespaces),
             Event::Failed(reason) => problem = Some(reason),
+            Event::Answered => {}
         }
-        self.pods.retain(|_, known| {
-            known.deleted.is_none_or(|at| now.saturating_duration_since(at) < KEEP_DELETED)
-        });
-        self.forget_oldest();
+        if synced {
+            self.pods.retain(|_, known| {
+                known.deleted.is_none_or(|at| now.saturating_duration_since(at) < KEEP_DELETED)
+            });
+            self.forget_oldest();
+        }
+        self.publish(synced, problem);
+    }
+
+    fn publish_again(&self) {
+        let (synced, problem) = {
+            let now = self.snapshot.borrow();
+            (now.synced, now.problem.clone())
+        };
         self.publish(synced, problem);
     }
 
@@ -144,8 +170,8 @@ impl Table {
     }
 
     fn insert(&mut self, mut pod: Arc<Pod>) {
-        if self.wants_namespaces() {
-            let labels = self.labels_of(&pod.namespace);
+        let labels = self.labels_of(&pod.namespace);
+        if self.namespaces.is_some() && pod.namespace_labels != labels {
             Arc::make_mut(&mut pod).namespace_labels = labels;
         }
         if self.pods.len() >= PODS_MAX && !self.pods.contains_key(&pod.uid) {
@@ -289,6 +315,43 @@ mod tests {
         assert!(Arc::ptr_eq(&other, pods.now().get("2").expect("known")), "nothing new of it");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn remembered_pods_are_known_until_a_list_has_been_without_them_for_long_enough() {
+        let (mut table, pods) = Table::new(Origin::Cluster);
+        table.remember(vec![pod("1", "gone"), pod("2", "stays")], Instant::now());
+        assert_eq!(live(&pods), [""; 0], "nobody has said that they exist");
+        tokio::time::advance(10 * KEEP_DELETED).await;
+        table.apply(Event::Failed("no API".into()), Instant::now());
+        assert!(pods.now().get("1").is_some() && !pods.now().synced);
+        assert_eq!(pods.now().problem.as_deref(), Some("no API"));
+        table.apply(Event::Listed(vec![pod("2", "stays")]), Instant::now());
+        assert_eq!(live(&pods), ["stays"]);
+        assert!(pods.now().get("1").is_some(), "its last lines may still be there");
+        tokio::time::advance(KEEP_DELETED).await;
+        table.apply(Event::Listed(vec![pod("2", "stays")]), Instant::now());
+        assert!(pods.now().get("1").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_wish_for_labels_is_followed() {
+        let (mut table, pods) = Table::new(Origin::File);
+        let labels = |names: [&str; 2]| names.map(|n| (n.to_owned(), format!("{n}-1")));
+        let namespaces =
+            Namespaces::from([("shop".to_owned(), BTreeMap::from(labels(["team", "tier"])))]);
+        table.apply(Event::Namespaces(namespaces), Instant::now());
+        let shop = Pod { namespace: "shop".into(), ..pod("1", "a") };
+        table.apply(Event::Listed(vec![shop]), Instant::now());
+        for names in [vec![], vec!["team"], vec!["tier", "team"], vec!["none"]] {
+            table.want_namespace_labels(names.iter().map(|&name| name.to_owned()).collect());
+            let pod = pods.now().get("1").cloned().expect("known");
+            let found: Vec<&str> = pod.namespace_labels.keys().map(String::as_str).collect();
+            let mut expected: Vec<&str> = names.into_iter().filter(|n| *n != "none").collect();
+            expected.sort_unstable();
+            assert_eq!(found, expected);
+            assert!(pods.now().synced);
+        }
+    }
+
     #[tokio::test]
     async fn a_failing_source_keeps_what_was_known() {
         let (mut table, mut pods) = Table::new(Origin::File);
@@ -297,7 +360,8 @@ mod tests {
         assert_eq!(live(&pods), ["a"]);
         assert_eq!(pods.now().problem.as_deref(), Some("no such file"));
         pods.changed().await;
-        table.apply(Event::Listed(vec![]), Instant::now());
+        table.apply(Event::Answered, Instant::now());
         assert_eq!(pods.now().problem, None);
+        assert_eq!(live(&pods), ["a"]);
     }
 }

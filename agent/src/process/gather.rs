@@ -37,7 +37,8 @@ const HELD_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Gatherer {
     line_max: usize,
-    open: [Option<Open>; 3],
+    /// Apart: hardly ever is there one.
+    open: [Option<Box<Open>>; 3],
     held: Vec<Held>,
     held_bytes: usize,
     moves: Vec<(FileNumber, u64)>,
@@ -134,7 +135,8 @@ impl Gatherer {
         }
         let at = self.hold(file, &record, level);
         if let Some(state) = start {
-            let open = Open { at, state, doubtful: Vec::new(), lines: 1, began: now, touched: now };
+            let open =
+                Open { at, state, doubtful: Vec::new(), lines: 1, began: now, touched: now }.into();
             self.open[record.stream as usize] = Some(open);
         }
         if self.held_bytes > HELD_BYTES_MAX {

@@ -194,13 +194,16 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_told_how_to_be_written() {
-        let needed = ["--collector", "http://c:4100", "--state-dir", "/s", "--config", "f"];
-        let file = "redact:\n  presets: [secrets, pci]\n".to_owned();
-        let read = move |_: &std::path::Path| Ok(file.clone());
-        let problems = SCHEMA.load_from(needed.map(Into::into), &|_| None, &read);
-        let text = problems.expect_err("a list").to_string();
-        assert!(text.contains("redact.presets takes one text, separated by commas"), "{text}");
+    fn a_list_of_detectors_may_be_one() {
+        let (rules, problems) = check(&[], "redact:\n  presets: [card, 'email=drop']\n");
+        assert_eq!(problems, [""; 0]);
+        let mut out = Vec::new();
+        assert_eq!(rules.redactor.apply(b"4111111111111111", &mut out), Outcome::Changed(1));
+        assert_eq!(rules.redactor.apply(b"a@example.org", &mut out), Outcome::Dropped);
+        let (_, problems) = check(&[], "redact:\n  presets: [card, names]\n");
+        assert!(problems[0].starts_with("f:2:12: \"names\" is not known"), "{problems:?}");
+        let (rules, problems) = check(&[], "redact: {presets: []}");
+        assert!(problems.is_empty() && rules.redactor.is_idle());
     }
 
     #[test]

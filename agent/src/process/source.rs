@@ -1,12 +1,12 @@
 //! Gives a file the rules of its container: the settings, changed by the annotations of its pod.
 //!
-//! Asked for each file and batch, so that annotations hold from the moment that they are known; rules
-//! are made anew only when the pod's annotations have changed. A pod that is gone is remembered by its
-//! rules, for its last lines.
+//! Asked for each file and batch, so that annotations and settings hold from the moment that they are
+//! known; rules are made anew only when the pod's annotations or the settings have changed. A pod that
+//! is gone is remembered beside its rules, for its last lines.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::annotations::{self, Problem};
 use super::metrics::{Metrics, Reason};
@@ -35,16 +35,35 @@ pub struct PodProblem {
 pub struct Source(Arc<Inner>);
 
 struct Inner {
-    usual: Arc<Rules>,
-    /// Those of files that programs write themselves.
-    usual_file: Arc<Rules>,
-    /// Both, while the pod is not known.
-    unknown: Arc<Rules>,
-    unknown_file: Arc<Rules>,
+    usual: RwLock<Arc<Usual>>,
     pods: Pods,
     metrics: Metrics,
     made: Mutex<HashMap<Key, Made>>,
     problems: Mutex<Problems>,
+}
+
+/// What the settings say.
+struct Usual {
+    line: Arc<Rules>,
+    /// Of files that programs write themselves.
+    file: Arc<Rules>,
+    /// Both, while the pod is not known.
+    unknown_line: Arc<Rules>,
+    unknown_file: Arc<Rules>,
+}
+
+impl Usual {
+    fn new(line: Rules) -> Self {
+        // The time of reading says little of a line in a file: its own is better.
+        let file = Rules { time: TimeOf::Line, ..line.clone() };
+        let unknown = |usual: &Rules| Rules { redactor: usual.unknown.clone(), ..usual.clone() };
+        Self {
+            unknown_line: unknown(&line).into(),
+            unknown_file: unknown(&file).into(),
+            line: line.into(),
+            file: file.into(),
+        }
+    }
 }
 
 /// The pod's uid, and the container if it is one.
@@ -55,6 +74,8 @@ type Problems = BTreeMap<String, (Arc<Pod>, Vec<Problem>)>;
 
 struct Made {
     pod: Arc<Pod>,
+    /// What they were made from.
+    usual: Arc<Usual>,
     rules: Arc<Rules>,
 }
 
@@ -67,7 +88,7 @@ impl Default for Source {
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source").field("usual", &self.0.usual).finish_non_exhaustive()
+        f.debug_struct("Source").field("usual", &self.usual()).finish_non_exhaustive()
     }
 }
 
@@ -75,15 +96,8 @@ impl Source {
     /// Rules are `usual` where the annotations of `pods` say nothing else.
     #[must_use]
     pub fn new(usual: Rules, pods: Pods, metrics: Metrics) -> Self {
-        // The time of reading says little of a line in a file: its own is better.
-        let usual_file = Rules { time: TimeOf::Line, ..usual.clone() };
-        let unknown =
-            |usual: &Rules| Rules { redactor: usual.unknown.clone(), ..usual.clone() }.into();
         Self(Arc::new(Inner {
-            unknown: unknown(&usual),
-            unknown_file: unknown(&usual_file),
-            usual: usual.into(),
-            usual_file: usual_file.into(),
+            usual: RwLock::new(Usual::new(usual).into()),
             pods,
             metrics,
             made: Mutex::default(),
@@ -91,10 +105,20 @@ impl Source {
         }))
     }
 
+    /// The settings have changed: from the next batches on rules are `usual` where annotations say
+    /// nothing else.
+    pub fn change(&self, usual: Rules) {
+        *self.0.usual.write().unwrap_or_else(PoisonError::into_inner) = Usual::new(usual).into();
+    }
+
+    fn settings(&self) -> Arc<Usual> {
+        self.0.usual.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The rules of what is no file and no pod's.
     #[must_use]
     pub fn usual(&self) -> Arc<Rules> {
-        self.0.usual.clone()
+        self.settings().line.clone()
     }
 
     /// The rules of what a pod sends by itself, as one of its containers if it says so. Without a
@@ -103,7 +127,7 @@ impl Source {
     pub fn of_sender(&self, pod: Option<(&str, Option<&str>)>) -> Arc<Rules> {
         match pod {
             Some((uid, container)) => self.of_pod(uid, container, true),
-            None => self.of_nobody(true).clone(),
+            None => self.of_nobody(&self.settings(), true),
         }
     }
 
@@ -128,42 +152,43 @@ impl Source {
         match file {
             FileKind::Container { uid, container, .. } => self.of_pod(uid, Some(container), true),
             FileKind::Volume { uid, .. } => self.of_pod(uid, None, false),
-            FileKind::Plain { .. } => self.0.usual_file.clone(),
+            FileKind::Plain { .. } => self.settings().file.clone(),
         }
     }
 
     /// The rules where the annotations are not known. Where there are no pods there are none.
-    fn of_nobody(&self, timed: bool) -> &Arc<Rules> {
-        match (self.0.pods.now().origin == Origin::None, timed) {
-            (true, true) => &self.0.usual,
-            (true, false) => &self.0.usual_file,
-            (false, true) => &self.0.unknown,
-            (false, false) => &self.0.unknown_file,
-        }
+    fn of_nobody(&self, usual: &Usual, timed: bool) -> Arc<Rules> {
+        let rules = match (self.0.pods.now().origin == Origin::None, timed) {
+            (true, true) => &usual.line,
+            (true, false) => &usual.file,
+            (false, true) => &usual.unknown_line,
+            (false, false) => &usual.unknown_file,
+        };
+        rules.clone()
     }
 
     /// The rules of a container of a pod, or of the pod; `timed`: something else than the line tells
     /// the time.
     fn of_pod(&self, uid: &str, container: Option<&str>, timed: bool) -> Arc<Rules> {
-        let usual = if timed { &self.0.usual } else { &self.0.usual_file };
+        let usual = self.settings();
         // What a pod sends without the name of a container has rules of its own.
         let name = container.map(str::to_owned).or_else(|| timed.then(String::new));
         let key = (uid.to_owned(), name);
         let known = self.0.pods.now().get(uid).cloned();
         let mut made = self.0.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(pod) = known else {
-            let made = made.get(&key).map(|made| made.rules.clone());
-            return made.unwrap_or_else(|| self.of_nobody(timed).clone());
+        let Some(pod) = known.or_else(|| made.get(&key).map(|made| made.pod.clone())) else {
+            return self.of_nobody(&usual, timed);
         };
         if let Some(made) = made.get_mut(&key) {
-            let same = Arc::ptr_eq(&made.pod, &pod)
+            let same_pod = Arc::ptr_eq(&made.pod, &pod)
                 || (made.pod.annotations == pod.annotations && made.pod.kinds == pod.kinds);
-            if same {
+            if same_pod && Arc::ptr_eq(&made.usual, &usual) {
                 made.pod = pod;
                 return made.rules.clone();
             }
         }
-        let rules = self.make(usual, &pod, container);
+        let base = if timed { &usual.line } else { &usual.file };
+        let rules = self.make(base, &pod, container);
         if made.len() >= MADE_MAX {
             let pods = self.0.pods.now();
             made.retain(|(uid, _), _| pods.get(uid).is_some());
@@ -171,7 +196,7 @@ impl Source {
                 made.clear();
             }
         }
-        made.insert(key, Made { pod, rules: rules.clone() });
+        made.insert(key, Made { pod, usual, rules: rules.clone() });
         rules
     }
 

@@ -177,7 +177,7 @@ impl Scraper {
         self.overview.clone()
     }
 
-    /// Takes other settings while it runs; all but the size of the queue are followed.
+    /// Takes other settings while it runs.
     #[must_use]
     pub fn settings(&self) -> watch::Sender<Arc<Config>> {
         self.settings.clone()
@@ -196,7 +196,10 @@ impl Scraper {
                 () = shutdown.wait() => break,
                 () = changed => {}
                 // There may be other targets. The sender lives as long as this.
-                Ok(()) = settings.changed() => {}
+                Ok(()) = settings.changed() => {
+                    let bytes_max = settings.borrow_and_update().queue_bytes_max;
+                    self.shared.queue.limit(bytes_max);
+                }
                 // Only to take in those that have ended.
                 Some(_) = self.running.join_next() => {}
             }

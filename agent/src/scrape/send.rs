@@ -5,6 +5,7 @@
 //! is sent frame by frame, so that only the guilty one is lost.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ pub struct Queue(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
-    bytes_max: usize,
+    bytes_max: AtomicUsize,
     metrics: Metrics,
 }
 
@@ -55,7 +56,13 @@ impl Queue {
     #[must_use]
     pub fn new(bytes_max: usize, metrics: Metrics) -> Self {
         let (state, changed) = (Mutex::default(), Notify::new());
+        let bytes_max = AtomicUsize::new(bytes_max);
         Self(Arc::new(Shared { state, changed, bytes_max, metrics }))
+    }
+
+    /// From the next frames on it holds so many bytes.
+    pub fn limit(&self, bytes_max: usize) {
+        self.0.bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -70,7 +77,7 @@ impl Queue {
             state.frames.push_back(frame);
         }
         let mut dropped = 0;
-        while state.bytes > self.0.bytes_max {
+        while state.bytes > self.0.bytes_max.load(Ordering::Relaxed) {
             let Some(oldest) = state.frames.pop_front() else { break };
             state.bytes -= oldest.len();
             dropped += 1;

@@ -25,6 +25,11 @@ impl Shipper {
         if self.spool_rests() {
             return;
         }
+        if self.spool.as_ref().is_some_and(|s| !s.is_open()) {
+            // What is in it is older than what the reader has.
+            self.spool_retry = Some(Instant::now() + UNREADABLE_PAUSE);
+            let _opened = self.with_spool(Spool::open).await;
+        }
         if self.spool.as_ref().is_some_and(|s| !s.is_empty()) {
             match self.with_spool(|spool| spool.oldest().map(Part::packed)).await {
                 Oldest::Batch(seq, part) => {
@@ -80,15 +85,25 @@ impl Shipper {
                     let _kept = spool.keep_ledger(entries, share).is_ok();
                 })
                 .await;
+                self.need_no_ledger().await;
             }
         }
     }
 
-    /// The collector is away: from now on what would vanish is kept in the spool.
+    /// The ledger that was waited for is there, or will not come.
+    pub(super) async fn need_no_ledger(&mut self) {
+        if std::mem::take(&mut self.awaits_ledger) && self.away {
+            self.keep().await;
+        }
+    }
+
+    /// The collector is away: from now on what would vanish is kept in the spool. Before the first
+    /// batch comes a ledger that knows what the collector took: the reader writes it when it is told.
     pub(super) async fn go_away(&mut self) {
         let Some(spool) = self.spool.as_ref().filter(|_| !self.away) else { return };
         let known = if self.connected { Vec::new() } else { spool.resume() };
         tracing::warn!(connected = self.connected, "collector is away, spooling what would vanish");
+        self.awaits_ledger = self.connected && !self.closed;
         self.set_away(true);
         if !self.connected && !std::mem::replace(&mut self.blind, true) {
             self.tell(Event::Positions { known, firm: false, ledger: Vec::new() });
@@ -131,6 +146,8 @@ impl Shipper {
             self.held.clear();
         }
         self.tell(Event::Positions { known, firm: true, ledger });
+        // The reader goes to the collector's positions: the next batch must find them in a ledger.
+        self.awaits_ledger = self.away && !self.closed;
     }
 
     /// The process is to end: a collector that does not answer is not waited for.
@@ -143,6 +160,9 @@ impl Shipper {
 
     /// Puts into the spool what neither it nor the collector has, as far as it takes it.
     pub(super) async fn keep(&mut self) {
+        if self.awaits_ledger {
+            return;
+        }
         let share = if self.ending.is_some() { Use::Reserve } else { Use::Most };
         if let Some(current) = self.current.take_if(|c| c.origin == Origin::Reader) {
             self.keep_current(current, share).await;

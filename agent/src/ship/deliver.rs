@@ -72,6 +72,11 @@ impl Shipper {
                 self.metrics.wire_bytes.inc_by(part.request.body.len() as u64);
                 self.metrics.lines.inc_by(part.batch.lines() as u64);
                 current.ends.extend(ends(&part.batch));
+                if current.origin == Origin::Reader && (self.away || self.ending.is_some()) {
+                    let spans = part.batch.spans().iter();
+                    let ends = spans.map(|s| (s.source.clone(), (s.end, s.check))).collect();
+                    self.with_spool(move |spool| spool.raise(ends)).await;
+                }
             }
             Answer::Refused(status, text) => {
                 self.metrics.batches.with_label_values(&["refused"]).inc();

@@ -26,6 +26,13 @@ pub struct Entry {
     pub unread: Option<Unread>,
 }
 
+impl Entry {
+    /// A file that is safe up to a position with its check, and of which nothing more is known.
+    pub(super) fn safe(source: &str, (safe, check): (u64, u64)) -> Self {
+        Self { source: source.to_owned(), safe, check, unread: None }
+    }
+}
+
 /// A file with bytes that are not safe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unread {

@@ -28,11 +28,12 @@ pub mod bytes;
 mod error;
 mod frame;
 pub mod ledger;
+mod limits;
 mod metrics;
 mod read;
 mod view;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,6 +49,7 @@ use crate::batch::Batch;
 use ledger::Entry;
 
 pub use error::Error;
+pub use limits::Limits;
 pub use metrics::Metrics;
 pub use read::Oldest;
 pub use view::{Overview, View};
@@ -99,6 +101,7 @@ pub enum Use {
 /// Batches on disk.
 pub struct Spool {
     config: Config,
+    limits: Limits,
     view: View,
     metrics: Metrics,
     open: Option<Open>,
@@ -126,8 +129,8 @@ impl Spool {
     /// A spool that has not looked at its folder yet: see [`Spool::open`].
     #[must_use]
     pub fn new(config: Config, view: View, metrics: Metrics) -> Self {
-        view.update(|overview| overview.bytes_max = config.bytes_max);
         Self {
+            limits: Limits::new(&config, view.clone()),
             config,
             view,
             metrics,
@@ -142,10 +145,10 @@ impl Spool {
         }
     }
 
-    /// The settings.
+    /// Its limits, as they are at any time.
     #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Reads what an earlier process has left, and says whether that could be done. A failure is told;
@@ -154,6 +157,12 @@ impl Spool {
         let opened = self.opened().map(|_| ());
         self.note(&opened);
         opened.is_ok()
+    }
+
+    /// Whether what an earlier process has left was read.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
     }
 
     /// Whether no batch waits.
@@ -218,15 +227,28 @@ impl Spool {
     /// # Errors
     /// When it is not kept.
     pub fn keep_ledger(&mut self, entries: Vec<Entry>, share: Use) -> Result<(), Error> {
-        let payload = frame::encode_ledger(self.delivered, &entries);
+        let before = std::mem::replace(&mut self.ledger, entries);
+        self.ledger = self.raised(before.into_iter().map(|e| (e.source.into(), (e.safe, e.check))));
+        let payload = frame::encode_ledger(self.delivered, &self.ledger);
         let kept = self.write(&payload, share).map(|_| ());
         if kept.is_err() {
             self.note(&kept);
         }
-        self.owes_ledger &= kept.is_err();
-        self.ledger = entries;
+        self.owes_ledger = kept.is_err();
         self.tell();
         kept
+    }
+
+    /// Learns how far the collector is in files: before the next batch it is on the disk.
+    pub fn raise(&mut self, ends: Vec<(Arc<str>, (u64, u64))>) {
+        for (source, end) in ends {
+            match self.ledger.iter_mut().find(|entry| *entry.source == *source) {
+                Some(entry) if entry.safe < end.0 => (entry.safe, entry.check) = end,
+                Some(_) => continue,
+                None => self.ledger.push(Entry::safe(&source, end)),
+            }
+            self.owes_ledger = true;
+        }
     }
 
     /// A batch is in the store: it and those before it are needed no more.
@@ -260,16 +282,23 @@ impl Spool {
         }
     }
 
-    /// Makes the files small again. Between the removal and the ledger nothing is known of any file,
-    /// which is right too: all would be read again, and recognised.
+    /// Makes the files small again. The ledger goes before the removal, and once more behind it, since
+    /// it may be removed itself.
     fn empty(&mut self) {
         let Some(open) = &self.open else { return };
         let next = open.journal.last_seq() + 1;
         let entries = self.ledger_now();
         self.ends.clear();
+        if self.pending_segments() > 1 {
+            // On a disk that is full it is the removal that makes room for the second one.
+            let _kept = self.keep_ledger(entries.clone(), Use::All).is_ok();
+        }
         self.truncate_before(next);
-        self.owes_ledger = self.keep_ledger(entries.clone(), Use::All).is_err();
-        self.ledger = entries;
+        self.owes_ledger = self.keep_ledger(entries, Use::All).is_err();
+    }
+
+    fn pending_segments(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.journal.stats().segments)
     }
 
     fn truncate_before(&mut self, seq: u64) {
@@ -282,26 +311,30 @@ impl Spool {
 
     /// The last ledger, and behind it the ends of the frames.
     fn ledger_now(&self) -> Vec<Entry> {
+        let mut known: HashSet<Arc<str>> =
+            self.ledger.iter().map(|entry| entry.source.as_str().into()).collect();
+        let mut entries = self.raised(std::iter::empty());
+        let new = self.ends.iter().filter(|(source, _)| known.insert(Arc::clone(source)));
+        entries.extend(new.map(|(source, end)| Entry::safe(source, *end)));
+        entries
+    }
+
+    /// The ledger, each file where it is in it, in a frame, or in `also`: the farthest.
+    fn raised(&self, also: impl Iterator<Item = (Arc<str>, (u64, u64))>) -> Vec<Entry> {
+        let also: HashMap<Arc<str>, (u64, u64)> = also.collect();
         let mut entries = self.ledger.clone();
-        let mut ends = self.ends.clone();
         for entry in &mut entries {
-            if let Some((safe, check)) = ends.remove(&*entry.source)
-                && entry.safe < safe
-            {
-                (entry.safe, entry.check) = (safe, check);
+            for end in [also.get(&*entry.source), self.ends.get(&*entry.source)] {
+                if let Some((safe, check)) = end.filter(|(safe, _)| entry.safe < *safe) {
+                    (entry.safe, entry.check) = (*safe, *check);
+                }
             }
         }
-        entries.extend(ends.into_iter().map(|(source, (safe, check))| Entry {
-            source: source.to_string(),
-            safe,
-            check,
-            unread: None,
-        }));
         entries
     }
 
     fn write(&mut self, payload: &[u8], share: Use) -> Result<u64, Error> {
-        let bytes_max = self.config.bytes_max;
+        let bytes_max = self.limits.bytes_max();
         let limit = bytes_max
             - match share {
                 Use::Most => bytes_max / RESERVE_FRACTION,
@@ -340,9 +373,15 @@ impl Spool {
         std::fs::create_dir_all(path).map_err(folder)?;
         let mut options = File::options();
         let options_ = options.read(true).write(true).create(true).truncate(false);
-        let lock = options_.open(path.join(LOCK)).map_err(folder)?;
+        let lock = match options_.open(path.join(LOCK)) {
+            Err(e) if e.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                File::open(path.join(LOCK))
+            }
+            lock => lock,
+        };
+        let lock = lock.map_err(folder)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| folder(e.into()))?;
-        let segment_bytes = self.config.bytes_max / SEGMENTS;
+        let segment_bytes = self.limits.bytes_max() / SEGMENTS;
         let options = Options {
             name: "spool".into(),
             segment_bytes: segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),

@@ -1,7 +1,7 @@
 //! What comes out of the spool: the oldest batch, and at the start what an earlier process has left.
 //!
-//! Invariant: nothing is given up because the disk does not answer now (no descriptor is free, the file
-//! system is read-only or broken): only what is damaged, and what the disk refuses again and again.
+//! Invariant: nothing is given up because the disk cannot be used now (no descriptor is free, the file
+//! system is read-only): only what is damaged or gone, and what cannot be read again and again.
 
 use taffrail_kit::journal::{self, Journal};
 
@@ -9,8 +9,8 @@ use super::frame::{self, Frame};
 use super::{Error, Pending, Spool};
 use crate::batch::Batch;
 
-/// How often the oldest batch is tried before it counts as damaged: with one try a second, five minutes.
-/// A sector that is gone for good must not hold up all that was read later.
+/// How often a batch that the disk refuses to read is tried before it counts as damaged: with one try a
+/// second, five minutes. A sector that is gone for good must not hold up all that was read later.
 const READS_MAX: u32 = 300;
 
 /// What is next to be sent.
@@ -36,6 +36,12 @@ impl<T> Oldest<T> {
     }
 }
 
+/// Whether an error is one of the bytes themselves, which will not go away by itself.
+fn is_lasting(error: &Error) -> bool {
+    let Error::Journal(journal::Error::Io { action, cause, .. }) = error else { return false };
+    *action == "read" || cause.kind() == std::io::ErrorKind::NotFound
+}
+
 /// Why a batch is not to be had.
 enum Unread {
     /// It never will be.
@@ -55,7 +61,9 @@ impl Spool {
                     }
                     return Oldest::Batch(seq, batch);
                 }
-                Err(Unread::Later(error)) if self.failed_reads < READS_MAX => {
+                Err(Unread::Later(error))
+                    if !is_lasting(&error) || self.failed_reads < READS_MAX =>
+                {
                     self.wait_for(seq, &error);
                     return Oldest::Later;
                 }
@@ -67,17 +75,16 @@ impl Spool {
     }
 
     fn wait_for(&mut self, seq: u64, error: &Error) {
-        self.failed_reads += 1;
-        if self.failed_reads == 1 {
+        if self.failed_reads == 0 {
             tracing::warn!(seq, %error, "a batch of the spool cannot be read now");
         }
+        self.failed_reads += u32::from(is_lasting(error) || self.failed_reads == 0);
         self.metrics.failed(error.reason());
         self.view.update(|overview| overview.problem = Some(error.to_string()));
     }
 
     fn leave_out(&mut self, seq: u64, reason: &str) {
         tracing::error!(seq, reason, "a batch of the spool is damaged and left out");
-        self.failed_reads = 0;
         self.metrics.damaged();
         self.delivered(seq);
     }

@@ -122,6 +122,21 @@ fn what_was_delivered_is_known_when_its_frames_are_gone() {
 }
 
 #[test]
+fn a_batch_comes_behind_a_ledger_that_knows_what_the_collector_took() {
+    let dir = TempDir::new().unwrap();
+    let mut spool = spool_of(dir.path(), 1 << 20);
+    spool.keep_ledger(vec![entry("a", 10)], Use::Reserve).unwrap();
+    // A line that began in `a` and ended in `b` was delivered; then the collector went away.
+    spool.raise(vec![("a".into(), (20, 21)), ("b".into(), (5, 6))]);
+    spool.append(&batch("b", 5, 30), Use::Most).unwrap();
+    // A snapshot from before takes nothing back.
+    spool.keep_ledger(vec![entry("a", 10)], Use::Reserve).unwrap();
+    drop(spool);
+    let spool = spool_of(dir.path(), 1 << 20);
+    assert_eq!(sorted(spool.resume()), [position("a", 20, 21), position("b", 30, 31)]);
+}
+
+#[test]
 fn a_disk_that_gives_nothing_now_is_waited_for_but_not_for_ever() {
     let dir = TempDir::new().unwrap();
     let mut spool = spool_of(dir.path(), 1 << 20);

@@ -250,8 +250,11 @@ impl Chain {
                     let path = file.path.display();
                     tracing::warn!(%path, target, reason, "cannot go back in file");
                     self.gaps.extend(Gap::behind(file, target, turn));
-                    let file = &self.files[at];
-                    if file.is_open() && !file.is_packed() {
+                    let file = &mut self.files[at];
+                    if file.is_packed() {
+                        // What is unpacked already is told as lost; the rest follows it.
+                        file.committed = file.committed.max(file.position());
+                    } else if file.is_open() {
                         self.begin_anew(at, turn);
                     }
                 }

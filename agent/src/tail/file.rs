@@ -338,6 +338,7 @@ impl TailFile {
     /// When the bytes are not to be had any more.
     pub fn rewind(&mut self, position: u64, line_max: usize) -> io::Result<()> {
         if position == self.position() && self.lines.resume() == position {
+            self.committed = position;
             return Ok(());
         }
         self.tail.clear();

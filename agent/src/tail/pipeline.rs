@@ -68,6 +68,7 @@ pub struct LogPipeline {
     events: (SyncSender<Event>, Receiver<Event>),
     parcels: mpsc::Receiver<ship::Parcel>,
     view: View,
+    limits: Option<spool::Limits>,
 }
 
 /// Asks a running [`LogPipeline`] how it is. Cheap to clone.
@@ -110,9 +111,10 @@ impl LogPipeline {
         let view = View::default();
         let spool_metrics = spool::Metrics::register(registry)?;
         let spool = config.spool.clone().map(|c| Spool::new(c, view.clone(), spool_metrics));
+        let limits = spool.as_ref().map(|spool| spool.limits().clone());
         let (node, told) = (config.node.clone(), events.0.clone());
         let shipper = Shipper::new(client, node, told, (shipped, metrics), spool);
-        Ok(Self { config, reader, shipper, events, parcels, view })
+        Ok(Self { config, reader, shipper, events, parcels, view, limits })
     }
 
     /// A handle that tells of the files while [`LogPipeline::run`] goes on.
@@ -125,6 +127,12 @@ impl LogPipeline {
     #[must_use]
     pub fn spool_view(&self) -> View {
         self.view.clone()
+    }
+
+    /// The limits of the spool, if there is one.
+    #[must_use]
+    pub fn spool_limits(&self) -> Option<spool::Limits> {
+        self.limits.clone()
     }
 
     /// Reads and ships until it is told to stop; then hands over what is read and waits until it is

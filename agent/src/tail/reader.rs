@@ -118,7 +118,8 @@ pub struct Reader {
     metrics: Metrics,
     out: mpsc::Sender<Parcel>,
     scanner: Scanner,
-    chains: BTreeMap<u64, Chain>,
+    /// Each apart: the tree leaves half of its room free.
+    chains: BTreeMap<u64, Box<Chain>>,
     keys: HashMap<ChainKey, u64>,
     chain_of: HashMap<FileNumber, u64>,
     positions: Option<Positions>,
@@ -133,7 +134,8 @@ pub struct Reader {
     counted: Taken,
     compressor: zstd::bulk::Compressor<'static>,
     buffer: Vec<u8>,
-    /// The last batch before and after compression: room that is used again.
+    /// The last batch before and after compression: room that is used again while one follows the
+    /// other.
     plain: Vec<u8>,
     packed: Vec<u8>,
     next_number: u32,
@@ -234,6 +236,7 @@ impl Reader {
         let now = Instant::now();
         if now >= self.next_scan {
             self.scan(now);
+            self.give_back_room();
         }
         let more = self.read(now);
         let age = self.config.batch_age;
@@ -393,6 +396,14 @@ impl Reader {
                 Request { body: Bytes::copy_from_slice(&self.packed[..count]), zstd: true }
             }
             Err(_) => Request { body: Bytes::copy_from_slice(&self.plain), zstd: false },
+        }
+    }
+
+    /// Between two bursts nobody needs the room of the last batches.
+    fn give_back_room(&mut self) {
+        if self.open_since.is_none() && self.under_way == 0 {
+            self.plain = Vec::new();
+            self.packed = Vec::new();
         }
     }
 

@@ -17,6 +17,7 @@ use crate::logs::{Retention, RetentionRule};
 /// The section.
 pub(super) const RULES: Section = Section {
     key: "logs.retention_rules",
+    live: false,
     help: "Other ages for some streams: a list of `selector` ({app=\"x\"}) and `keep` (a duration); \
            the first that fits a stream counts",
 };

@@ -75,7 +75,9 @@ pub fn admit(
     if has(Fit::Conflict) || (has(Fit::New) && has(Fit::Known)) {
         return Err(positions_of(&parts, position));
     }
-    let new = parts.into_iter().zip(fits).filter(|(_, fit)| *fit != Some(Fit::Known));
+    // Lines of a range that does not move are those of a batch that was answered and not heard.
+    let stale = |fit| fit == Fit::Known || (fit == Fit::Still && !has(Fit::New));
+    let new = parts.into_iter().zip(&fits).filter(|(_, fit)| !fit.is_some_and(stale));
     Ok(pick(new.map(|(part, _)| part)))
 }
 
@@ -242,7 +244,7 @@ mod tests {
     fn ranges_continue_repeat_or_conflict() {
         /// Position, ranges, lines admitted or `None` for a conflict.
         type Case<'a> = (u64, &'a [(u64, u64)], Option<usize>);
-        let cases: [Case; 15] = [
+        let cases: [Case; 16] = [
             (0, &[(0, 10)], Some(1)),
             (0, &[(0, 0)], Some(1)),
             (0, &[(5, 10)], None),
@@ -251,7 +253,8 @@ mod tests {
             (10, &[(0, 5), (5, 10)], Some(0)),
             (10, &[(0, 5), (5, 10), (10, 15)], None),
             (10, &[(10, 10), (10, 20)], Some(2)),
-            (10, &[(0, 10), (10, 10)], Some(1)),
+            (10, &[(0, 10), (10, 10)], Some(0)),
+            (10, &[(10, 10)], Some(0)),
             (10, &[(10, 20), (20, 30)], Some(2)),
             (10, &[(10, 20), (10, 20)], Some(2)),
             (20, &[(10, 20), (10, 20)], Some(0)),

@@ -2,11 +2,19 @@
 
 use std::ffi::OsString;
 
-use super::{Schema, Stop, Task};
+use super::{Schema, Stop};
 
 /// What is said behind the list of flags.
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the settings are wrong or the program failed, 2 the \
                           command line cannot be read";
+
+/// What the command line asks the program to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    Run,
+    Check,
+    Print,
+}
 
 /// A command line that could be read.
 pub(super) struct CommandLine {

@@ -5,8 +5,9 @@
 
 use std::fmt::Write;
 
+use super::settings::Given;
 use super::yaml::{Entry, Node, Value};
-use super::{Given, Kind, Schema, Settings, units};
+use super::{Kind, Schema, Settings, units};
 
 /// What stands in place of a secret.
 const MASK: &str = "********";

@@ -7,6 +7,8 @@ use super::units;
 pub enum Kind {
     /// Any text.
     Text,
+    /// Words separated by commas; in the file a list of them will do.
+    List,
     /// Any text, which is never shown again.
     Secret,
     /// A path of a file or folder.
@@ -30,6 +32,7 @@ impl Kind {
     pub(super) fn placeholder(self) -> &'static str {
         match self {
             Self::Text => "TEXT",
+            Self::List => "LIST",
             Self::Secret => "SECRET",
             Self::Path => "PATH",
             Self::Addr => "ADDR",
@@ -48,7 +51,7 @@ pub(super) fn check_text(kind: Kind, text: &str) -> Result<(), String> {
         if ok { Ok(()) } else { Err(format!("{text:?} is not {what}")) }
     };
     match kind {
-        Kind::Text | Kind::Secret => Ok(()),
+        Kind::Text | Kind::List | Kind::Secret => Ok(()),
         Kind::Path => expected(!text.is_empty(), "a path"),
         Kind::Addr => expected(
             units::addr(text).is_some(),

@@ -15,10 +15,10 @@ impl Schema {
 
     fn write_reference(&self, page: &mut String) -> std::fmt::Result {
         writeln!(page, "## `{}`\n\n{}\n", self.program, cell(self.about))?;
-        writeln!(page, "| flag | key | environment | value | default | what it is |")?;
-        writeln!(page, "|---|---|---|---|---|---|")?;
+        writeln!(page, "| flag | key | environment | value | default | reload | what it is |")?;
+        writeln!(page, "|---|---|---|---|---|---|---|")?;
         let env = self.env_name("config");
-        writeln!(page, "| `--config` |  | `{env}` | PATH |  | File with settings in YAML |")?;
+        writeln!(page, "| `--config` |  | `{env}` | PATH |  |  | File with settings in YAML |")?;
         for (flag, value, what) in [
             (
                 "--check",
@@ -27,7 +27,7 @@ impl Schema {
             ),
             ("--print-config", "", "Print the settings in effect and where each is from, and end"),
         ] {
-            writeln!(page, "| `{flag}` |  |  | {value} |  | {what} |")?;
+            writeln!(page, "| `{flag}` |  |  | {value} |  |  | {what} |")?;
         }
         for setting in self.settings {
             let default = match setting.default {
@@ -37,22 +37,29 @@ impl Schema {
             };
             writeln!(
                 page,
-                "| `{}` | `{}` | `{}` | {} | {default} | {} |",
+                "| `{}` | `{}` | `{}` | {} | {default} | {} | {} |",
                 flag(setting.key),
                 setting.key,
                 self.env_name(setting.key),
                 setting.kind.placeholder(),
+                reload(setting.live),
                 cell(setting.help),
             )?;
         }
         if !self.sections.is_empty() {
-            writeln!(page, "\n| only in the file | what it is |\n|---|---|")?;
+            writeln!(page, "\n| only in the file | reload | what it is |\n|---|---|---|")?;
             for section in self.sections {
-                writeln!(page, "| `{}` | {} |", section.key, cell(section.help))?;
+                let (key, reload) = (section.key, reload(section.live));
+                writeln!(page, "| `{key}` | {reload} | {} |", cell(section.help))?;
             }
         }
         Ok(())
     }
+}
+
+/// When a new value in the file holds.
+fn reload(live: bool) -> &'static str {
+    if live { "yes" } else { "restart" }
 }
 
 /// Text that does not end the cell of a table.
@@ -64,37 +71,27 @@ fn cell(text: &str) -> String {
 mod tests {
     use crate::config::{Kind, Schema, Section, Setting};
 
+    const SETTINGS: [Setting; 2] = [
+        Setting::required("data_dir", Kind::Path, "a|b"),
+        Setting::new("a.wait", Kind::Duration, Some("2m"), "How long").live(),
+    ];
+
     #[test]
     fn every_setting_and_section_has_its_row() {
         let schema = Schema {
             program: "prog",
             about: "Does things.",
             env_prefix: "PROG",
-            settings: &[
-                Setting {
-                    key: "data_dir",
-                    kind: Kind::Path,
-                    default: None,
-                    required: true,
-                    help: "a|b",
-                },
-                Setting {
-                    key: "a.wait",
-                    kind: Kind::Duration,
-                    default: Some("2m"),
-                    required: false,
-                    help: "How long",
-                },
-            ],
-            sections: &[Section { key: "a.list", help: "A list" }],
+            settings: &SETTINGS,
+            sections: &[Section { key: "a.list", live: true, help: "A list" }],
         };
         let page = schema.reference();
         for row in [
             "## `prog`\n\nDoes things.\n",
-            "| `--config` |  | `PROG_CONFIG` | PATH |  | File with settings in YAML |\n",
-            "| `--data-dir` | `data_dir` | `PROG_DATA_DIR` | PATH | required | a\\|b |\n",
-            "| `--a-wait` | `a.wait` | `PROG_A_WAIT` | DURATION | `2m` | How long |\n",
-            "| `a.list` | A list |\n",
+            "| `--config` |  | `PROG_CONFIG` | PATH |  |  | File with settings in YAML |\n",
+            "| `--data-dir` | `data_dir` | `PROG_DATA_DIR` | PATH | required | restart | a\\|b |\n",
+            "| `--a-wait` | `a.wait` | `PROG_A_WAIT` | DURATION | `2m` | yes | How long |\n",
+            "| `a.list` | yes | A list |\n",
         ] {
             assert!(page.contains(row), "{row} in\n{page}");
         }

@@ -1,3 +1,7 @@
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::yaml::Node;
 use super::*;
 
 fn args(list: &[&str]) -> Vec<OsString> {
@@ -9,37 +13,14 @@ const SCHEMA: Schema = Schema {
     about: "A ship.",
     env_prefix: "SHIP",
     settings: &[
-        Setting {
-            key: "http",
-            kind: Kind::Addr,
-            default: Some("127.0.0.1:1"),
-            required: false,
-            help: "Where.",
-        },
-        Setting {
-            key: "hold.size",
-            kind: Kind::Bytes,
-            default: Some("1KiB"),
-            required: false,
-            help: "How big.",
-        },
-        Setting { key: "data_dir", kind: Kind::Path, default: None, required: true, help: "Home." },
-        Setting {
-            key: "hold.key",
-            kind: Kind::Secret,
-            default: None,
-            required: false,
-            help: "What opens it.",
-        },
-        Setting {
-            key: "fast",
-            kind: Kind::Bool,
-            default: Some("false"),
-            required: false,
-            help: "How.",
-        },
+        Setting::new("http", Kind::Addr, Some("127.0.0.1:1"), "Where."),
+        Setting::new("hold.size", Kind::Bytes, Some("1KiB"), "How big.").live(),
+        Setting::required("data_dir", Kind::Path, "Home."),
+        Setting::new("hold.key", Kind::Secret, None, "What opens it."),
+        Setting::new("fast", Kind::Bool, Some("false"), "How."),
+        Setting::new("crew", Kind::List, None, "Who, separated by commas."),
     ],
-    sections: &[Section { key: "hold.crates", help: "What is in it." }],
+    sections: &[Section { key: "hold.crates", live: false, help: "What is in it." }],
 };
 
 fn load(args: &[&str], env: &[(&str, &str)], file: &str) -> Result<Settings, Stop> {
@@ -126,6 +107,34 @@ fn sections_come_as_trees() {
 }
 
 #[test]
+fn a_list_is_written_as_one_or_with_commas() {
+    let crew = |file: &str| {
+        load(&["--config", "ship.yaml", "--data-dir", "d"], &[], file).map(|s| s.list("crew"))
+    };
+    for file in ["crew: ann, bo", "crew: [ann, bo]", "crew:\n- ann\n- bo\n", "crew: ',ann,,bo'"] {
+        assert_eq!(crew(file).expect("valid"), ["ann", "bo"], "{file}");
+    }
+    for file in ["", "crew:", "crew: []", "crew: ''"] {
+        assert_eq!(crew(file).expect("valid"), [""; 0], "{file}");
+    }
+    let cases = [
+        ("crew: ['a, b']", "ship.yaml:1:8: crew: an item with a comma is two items"),
+        ("crew: [a, [b]]", "ship.yaml:1:11: crew: expected a list of texts"),
+        ("crew: {a: b}", "ship.yaml:1:7: crew takes one value"),
+    ];
+    for (file, problem) in cases {
+        let Err(Stop::Problems(found)) = crew(file) else { panic!("{file}") };
+        assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), [problem]);
+    }
+}
+
+#[test]
+fn what_is_followed_is_in_the_table() {
+    let live = |key| SCHEMA.is_live(key);
+    assert!(live("hold.size") && !live("http") && !live("hold.crates") && !live("sails"));
+}
+
+#[test]
 fn help_shows_flag_key_variable_and_default() {
     let Err(Stop::Asked(help)) = load(&["--help"], &[], "") else { panic!("help expected") };
     for part in [
@@ -184,6 +193,7 @@ hold:
     - {}
 data_dir: \"a: b\" # s.yaml:1:11
 fast: true # s.yaml:2:7
+# crew: is not set
 ";
     assert_eq!(page, expected);
     let once = started(&["--config", "s.yaml", "--http", ":9"], FILE).expect("valid");

@@ -58,7 +58,7 @@ pub trait Disk: Send + Sync {
     /// As the system says.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Opens a file for reading and writing.
+    /// Opens a file for reading and writing, or for reading alone where nothing can be written.
     ///
     /// # Errors
     /// As the system says.
@@ -99,7 +99,12 @@ impl Disk for Files {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(path)?))
+        let opened = OpenOptions::new().read(true).write(true).open(path);
+        // What is on a disk that takes nothing more can still be read.
+        Ok(Arc::new(match opened {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path)?,
+            opened => opened?,
+        }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

@@ -19,41 +19,36 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The settings that every binary has: put them into its table.
 pub const SETTINGS: [Setting; 5] = [
-    Setting {
-        key: "log.filter",
-        kind: Kind::Text,
-        default: Some("info"),
-        required: false,
-        help: "Which of its own log lines it writes, in the form of RUST_LOG",
-    },
-    Setting {
-        key: "log.format",
-        kind: Kind::Text,
-        default: Some("text"),
-        required: false,
-        help: "How its own log lines look: text or json",
-    },
-    Setting {
-        key: "telemetry.otlp_endpoint",
-        kind: Kind::Url,
-        default: None,
-        required: false,
-        help: "OTLP/gRPC endpoint (http://HOST:4317) that its own metrics and spans are sent to",
-    },
-    Setting {
-        key: "telemetry.interval",
-        kind: Kind::Duration,
-        default: Some("15s"),
-        required: false,
-        help: "How often its own metrics are sent",
-    },
-    Setting {
-        key: "telemetry.spans",
-        kind: Kind::Bool,
-        default: Some("false"),
-        required: false,
-        help: "Whether spans are sent too; the endpoint must take traces, which Taffrail does not",
-    },
+    Setting::new(
+        "log.filter",
+        Kind::Text,
+        Some("info"),
+        "Which of its own log lines it writes, in the form of RUST_LOG",
+    ),
+    Setting::new(
+        "log.format",
+        Kind::Text,
+        Some("text"),
+        "How its own log lines look: text or json",
+    ),
+    Setting::new(
+        "telemetry.otlp_endpoint",
+        Kind::Url,
+        None,
+        "OTLP/gRPC endpoint (http://HOST:4317) that its own metrics and spans are sent to",
+    ),
+    Setting::new(
+        "telemetry.interval",
+        Kind::Duration,
+        Some("15s"),
+        "How often its own metrics are sent",
+    ),
+    Setting::new(
+        "telemetry.spans",
+        Kind::Bool,
+        Some("false"),
+        "Whether spans are sent too; the endpoint must take traces, which Taffrail does not",
+    ),
 ];
 
 /// What [`start`] started; hold it until the end and [`Telemetry::stop`] it.

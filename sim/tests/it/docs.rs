@@ -15,7 +15,12 @@ the flag wins over the variable, the variable over the file, the file over the d
 is nesting in the file. All problems are reported at once, each with its place.
 
 Values: SIZE is a number with `B`, `kB`, `KiB`, `MB`, `MiB`, `GB`, `GiB`, `TB` or `TiB`; DURATION is a
-number with `ms`, `s`, `m`, `h`, `d` or `w`; ADDR is `IP:PORT`, and `:PORT` means all addresses.
+number with `ms`, `s`, `m`, `h`, `d` or `w`; ADDR is `IP:PORT`, and `:PORT` means all addresses. LIST is
+words separated by commas, in the file also a list.
+
+Reload: `yes` means that a new value in the file holds while the program runs, within seconds or at a
+SIGHUP; `restart` that it waits for the next start, and until then `/status` names the key and
+`taffrail_config_restart_needed` counts it. A flag or a variable goes before the file here too.
 
 This page is made from the tables in the code; `UPDATE_DOCS=1 cargo test -p taffrail-sim docs` writes
 it again.

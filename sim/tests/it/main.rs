@@ -7,6 +7,7 @@
 //! - `people`: what the agent tells people: `--check`, `--print-config`, `/status`, its metrics.
 //! - `refusals`: what the binaries say when they cannot start.
 //! - `reload`: the settings change while logs are read.
+//! - `remembered`: what is known of pods outlives the agent, and an API that is away.
 //! - `scenarios`: the list of ways in which agents lose or double lines, row by row.
 //! - `spool`: the collector is away, and files vanish.
 //! - `sources`: files of the node, the journal, OTLP of pods, sidecars, mounted volumes.
@@ -22,6 +23,7 @@ mod metrics;
 mod people;
 mod refusals;
 mod reload;
+mod remembered;
 mod scenarios;
 mod sources;
 mod spool;

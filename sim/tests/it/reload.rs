@@ -1,5 +1,6 @@
 //! The file of settings changes a hundred times while logs are written: what is good is taken up, what
-//! is bad is refused and told, and every line is in the store once.
+//! is bad is refused and told, and every line is in the store once. What lines mean and which files are
+//! read is followed too.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -153,6 +154,80 @@ async fn a_bad_file_is_noticed_without_a_signal_and_told_until_it_is_mended() ->
     mended.await.with_context(|| agent.log())?;
     let status = config(&own).await.context("a status")?;
     assert_eq!(status["problems"], serde_json::json!([]));
+    assert!(agent.stop().await?.success(), "{}", agent.log());
+    Ok(())
+}
+
+/// The texts of a query, once there are so many.
+async fn texts(stack: &Stack, query: &str, count: usize) -> anyhow::Result<Vec<String>> {
+    let what = format!("{count} lines of {query}");
+    let rows =
+        wait_for(&what, async || stack.lines(query).await.ok().filter(|rows| rows.len() >= count));
+    let text = |row: &serde_json::Value| row["line"].as_str().unwrap_or_default().to_owned();
+    Ok(rows.await?.iter().map(text).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lines_mean_and_which_are_read_is_followed() -> anyhow::Result<()> {
+    let stack = Stack::new()?;
+    let _collector = stack.start_collector().await?;
+    std::fs::create_dir_all(stack.path("own"))?;
+    std::fs::write(stack.path("own/app.log"), "of the node\n")?;
+    let namespace = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+        "name": "sim", "labels": {"team": "pier"}}});
+    let mut list: serde_json::Value =
+        serde_json::from_str(&pod_list(&["web".to_owned()], "node-1"))?;
+    list["items"].as_array_mut().context("items")?.push(namespace);
+    std::fs::write(stack.path("pods.json"), list.to_string())?;
+    replace(&stack, "redact: {presets: [card]}\n")?;
+    let file = stack.path("config.yaml").display().to_string();
+    let mut agent = stack.start_agent_with(&["--config", &file])?;
+    let base = format!("http://{}", stack.agent_http);
+    agent.ready(&format!("{base}/readyz")).await?;
+    let own = Client::new(&base)?;
+    let line = "4111111111111111 of a@example.org";
+    stack.write_line("web", line)?;
+    let first = texts(&stack, r#"{app="web"}"#, 1).await.with_context(|| agent.log())?;
+    assert_eq!(first, ["[card] of a@example.org"]);
+
+    let files = stack.path("own").display().to_string();
+    let new = format!(
+        "redact: {{presets: [email]}}\nlabels: {{namespace: [team]}}\nspool: {{max: 7MiB}}\n\
+         files: [{{path: {files}/*.log, labels: {{team: dock}}}}]\n"
+    );
+    replace(&stack, &new)?;
+    agent.hang_up()?;
+    let taken = wait_for("the reload", async || {
+        (number(&own, "taffrail_config_reloads_total").await? > 0).then_some(())
+    });
+    taken.await.with_context(|| agent.log())?;
+    stack.write_line("web", line)?;
+    let query = r#"{app="web", namespace_team="pier"}"#;
+    let second = texts(&stack, query, 1).await.with_context(|| agent.log())?;
+    assert_eq!(second, ["4111111111111111 of [email]"]);
+    let node = texts(&stack, r#"{team="dock"}"#, 1).await.with_context(|| agent.log())?;
+    assert_eq!(node, ["of the node"]);
+    let answer = own.get("/status.json?limit=0", &[]).await?;
+    let status: serde_json::Value = serde_json::from_slice(&answer.body)?;
+    assert_eq!(status["config"]["restart_needed"], serde_json::json!([]), "{status}");
+    assert_eq!(status["spool"]["bytes_max"], 7 << 20, "{status}");
+
+    // A pattern that comes back goes on where it was.
+    let log = stack.path("own/app.log").display().to_string();
+    let is_read = async || {
+        let page = own.get("/status.json?limit=100", &[]).await.ok()?.text();
+        Some(page.contains(&log))
+    };
+    replace(&stack, "redact: {presets: [email]}\n")?;
+    let left = wait_for("the file to be left", async || is_read().await.filter(|read| !read));
+    left.await.with_context(|| agent.log())?;
+    replace(&stack, &new)?;
+    let back = wait_for("the file to be read", async || is_read().await.filter(|read| *read));
+    back.await.with_context(|| agent.log())?;
+    std::fs::write(stack.path("own/app.log"), "of the node\nand more\n")?;
+    texts(&stack, r#"{team="dock"} |= "more""#, 1).await.with_context(|| agent.log())?;
+    let node = texts(&stack, r#"{team="dock"}"#, 2).await?;
+    assert_eq!(node, ["of the node", "and more"]);
     assert!(agent.stop().await?.success(), "{}", agent.log());
     Ok(())
 }

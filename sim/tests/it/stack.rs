@@ -1,10 +1,13 @@
 //! One collector and one agent on loopback over a temporary folder.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use taffrail_kit::clock;
 use taffrail_kit::http::Client;
+use taffrail_sim::podlog::{cri_time, uid};
 use taffrail_sim::process::{Process, free_address};
 use tempfile::TempDir;
 
@@ -53,6 +56,15 @@ impl Stack {
             ("--node", &"node-1"),
             ("--http", &self.agent_http),
         ])
+    }
+
+    /// Appends a line to the log of a pod's container `main`.
+    pub(crate) fn write_line(&self, pod: &str, text: &str) -> anyhow::Result<()> {
+        let folder = self.path("pods").join(format!("sim_{pod}_{}/main", uid(pod)));
+        std::fs::create_dir_all(&folder)?;
+        let file = std::fs::File::options().create(true).append(true).open(folder.join("0.log"));
+        let time = cri_time(clock::unix_nanos());
+        Ok(file?.write_all(format!("{time} stdout F {text}\n").as_bytes())?)
     }
 
     pub(crate) async fn start_collector(&self) -> anyhow::Result<Process> {

@@ -16,9 +16,11 @@
 
 mod contact;
 mod keys;
+mod named;
 mod numbers;
 mod shapes;
 mod spec;
+mod values;
 mod words;
 
 use std::fmt;

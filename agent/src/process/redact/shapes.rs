@@ -2,7 +2,7 @@
 //!
 //! Each looks no further than a fixed number of bytes. Pure.
 
-use super::words::{ends_value, is_prose, quoted};
+use super::values::{ends_value, is_prose, quoted};
 use super::{Detector, Find};
 
 /// How far a value may be from its name, in bytes.

@@ -59,6 +59,18 @@ fn growth_truncation_and_rewriting() {
 }
 
 #[test]
+fn what_is_told_where_it_is_read_to_counts_as_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.log");
+    std::fs::write(&path, "one\n").unwrap();
+    let mut file = tail(&path, 0);
+    step(&mut file).unwrap();
+    assert_eq!((file.position(), file.committed), (4, 0));
+    file.rewind(4, 100).unwrap();
+    assert_eq!((file.position(), file.committed), (4, 4));
+}
+
+#[test]
 fn an_unlinked_file_is_read_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.log");

@@ -28,7 +28,7 @@ const ENTRIES_MAX: usize = 20_000;
 const NAMES_MAX: usize = 10_000;
 
 impl Reader {
-    /// Hands over what is known of all files.
+    /// Hands over what is known of all files. Waits for room: the spool takes nothing before it.
     pub(super) fn write_ledger(&mut self) {
         if self.config.spool.is_none() || self.positions.is_none() {
             return;
@@ -41,10 +41,7 @@ impl Reader {
             left.is_some()
         });
         let entries = chains.flat_map(|c| &c.files).map(|file| self.entry(file)).collect();
-        // The room for batches must stay; the last ledger waits for its own.
-        if self.out.capacity() <= UNDER_WAY_MAX && self.ending.is_none() {
-            tracing::debug!("shipper is busy, ledger is left out");
-        } else if self.out.blocking_send(Parcel::Ledger(entries)).is_err() {
+        if self.out.blocking_send(Parcel::Ledger(entries)).is_err() {
             tracing::debug!("shipper has ended, ledger is dropped");
         }
     }
@@ -53,7 +50,8 @@ impl Reader {
     pub(super) fn write_stuck_ledger(&mut self, now: Instant) {
         let away = self.away.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.next_ledger = Some(now + STUCK_INTERVAL.max(away / STUCK_PART));
-        if self.under_way >= UNDER_WAY_MAX {
+        // The room for batches must stay.
+        if self.under_way >= UNDER_WAY_MAX && self.out.capacity() > UNDER_WAY_MAX {
             self.write_ledger();
         }
     }

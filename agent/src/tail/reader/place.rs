@@ -44,6 +44,9 @@ impl Reader {
         // Compressed files could not be judged without the positions; they come first in order.
         self.scan(Instant::now());
         if firm {
+            if self.away.is_some() {
+                self.write_ledger();
+            }
             self.judge_ledger(ledger, known);
         }
     }

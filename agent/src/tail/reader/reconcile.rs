@@ -163,7 +163,7 @@ impl Reader {
         *self.keys.entry(key).or_insert_with(|| {
             self.next_chain += 1;
             let chain = Chain::new(folder.to_owned(), &self.config, now);
-            self.chains.insert(self.next_chain, chain);
+            self.chains.insert(self.next_chain, chain.into());
             self.next_chain
         })
     }

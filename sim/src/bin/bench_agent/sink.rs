@@ -58,8 +58,22 @@ struct AnyValue {
 
 #[derive(Clone, PartialEq, Message)]
 struct ScopeLogs {
-    #[prost(bytes = "bytes", repeated, tag = "2")]
-    log_records: Vec<Bytes>,
+    #[prost(message, repeated, tag = "2")]
+    log_records: Vec<LogRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LogRecord {
+    #[prost(message, optional, tag = "5")]
+    body: Option<AnyValue>,
+}
+
+impl LogRecord {
+    /// A stack trace is one record of many lines.
+    fn lines(&self) -> usize {
+        let newlines = |body: &AnyValue| body.text.bytes().filter(|b| *b == b'\n').count();
+        1 + self.body.as_ref().map_or(0, newlines)
+    }
 }
 
 /// What has come.
@@ -156,7 +170,8 @@ fn read(sink: &Sink, body: &Bytes) -> anyhow::Result<()> {
     let mut seen = sink.seen();
     seen.wire_bytes += body.len() as u64;
     for logs in request.resource_logs {
-        let lines: usize = logs.scope_logs.iter().map(|scope| scope.log_records.len()).sum();
+        let records = logs.scope_logs.iter().flat_map(|scope| &scope.log_records);
+        let lines: usize = records.map(LogRecord::lines).sum();
         seen.lines += lines as u64;
         let attributes = logs.resource.unwrap_or_default().attributes;
         let value =
