@@ -12,8 +12,12 @@
 //! - Every change of a folder is reported by the scan after it, with the folder's whole content.
 //! - Links inside volumes are not followed; a volume's content is the pod's, not ours.
 //! - What does not look like a log file is not reported, `.tmp` never.
+//! - A folder on a network file system is looked at by its lane only; as long as that does not
+//!   answer, the folder is what it was.
 
 mod glob;
+mod path;
+mod remote;
 mod walk;
 
 use std::collections::HashMap;
@@ -25,90 +29,18 @@ use std::sync::Arc;
 use taffrail_model::Nanos;
 
 use crate::tail::identity::look_at;
+use crate::tail::lane::{Lanes, is_absent};
 use crate::tail::{FileKind, VolumeRule};
 
 pub use glob::{is_pattern, split};
+pub use path::{Place, PodLogPath, parse_pod_log_path};
+use path::{parse_file_name, parse_pod_folder};
 pub use walk::Meant;
 
 /// How old a folder's time of change must be to be trusted, in nanoseconds.
 const TRUST_AFTER: Nanos = 2_000_000_000;
 /// Most entries of one folder that are looked at.
 const ENTRIES_MAX: usize = 100_000;
-
-/// The place of a container's file in the order in which the files were written.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
-    /// How often the container was started before.
-    pub restart: u32,
-    /// When the file was rotated, as the kubelet writes it (`20261120-101112`); none: it is live.
-    pub rotated: Option<String>,
-    /// Whether it is compressed.
-    pub packed: bool,
-}
-
-/// What the path of a container's log file tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodLogPath {
-    /// Namespace of the pod.
-    pub namespace: String,
-    /// Name of the pod.
-    pub pod: String,
-    /// UID in the folder's name.
-    pub uid: String,
-    /// Name of the container.
-    pub container: String,
-    /// Which of the container's files.
-    pub place: Place,
-}
-
-/// Reads the last three parts of `<root>/<namespace>_<pod>_<uid>/<container>/<restart>.log[.<time>][.gz]`.
-#[must_use]
-pub fn parse_pod_log_path(path: &Path) -> Option<PodLogPath> {
-    let place = parse_file_name(path.file_name()?.to_str()?)?;
-    let container = path.parent()?.file_name()?.to_str()?;
-    let folder = path.parent()?.parent()?.file_name()?.to_str()?;
-    let (namespace, pod, uid) = parse_pod_folder(folder)?;
-    Some(PodLogPath {
-        namespace: namespace.to_owned(),
-        pod: pod.to_owned(),
-        uid: uid.to_owned(),
-        container: container.to_owned(),
-        place,
-    })
-}
-
-/// Names in Kubernetes hold no `_`, so the two are where they must be.
-fn parse_pod_folder(name: &str) -> Option<(&str, &str, &str)> {
-    let mut parts = name.split('_');
-    let found = (parts.next()?, parts.next()?, parts.next()?);
-    let (namespace, pod, uid) = found;
-    let whole = [namespace, pod, uid].iter().all(|p| !p.is_empty());
-    (whole && parts.next().is_none()).then_some(found)
-}
-
-fn parse_file_name(name: &str) -> Option<Place> {
-    let (restart, rest) = name.split_once(".log")?;
-    if restart.is_empty() || !restart.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let restart = restart.parse().ok()?;
-    let (rest, packed) = rest.strip_suffix(".gz").map_or((rest, false), |rest| (rest, true));
-    let rotated = match rest.strip_prefix('.') {
-        Some(time) if is_rotation_time(time) => Some(time.to_owned()),
-        None if rest.is_empty() && !packed => None,
-        _ => return None,
-    };
-    Some(Place { restart, rotated, packed })
-}
-
-fn is_rotation_time(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    bytes.len() >= 15
-        && bytes.len() <= 32
-        && bytes[8] == b'-'
-        && bytes.iter().enumerate().all(|(at, b)| at == 8 || b.is_ascii_digit() || at > 14)
-        && bytes.iter().all(|b| b.is_ascii_digit() || *b == b'-' || *b == b'.')
-}
 
 /// A file that is to be tailed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,15 +105,29 @@ pub struct Scanner {
     rules: Vec<VolumeRule>,
     /// The rules with their patterns; none for a rule whose patterns cannot be used.
     walks: Vec<Option<Meant>>,
+    /// Roots, and whether all their rules say that they are lent.
+    lent: HashMap<PathBuf, bool>,
     folders: HashMap<PathBuf, Folder>,
     round: u64,
+    /// Which paths are on network file systems.
+    pub lanes: Lanes,
+    asked: remote::Asked,
 }
 
 impl Scanner {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(pods_root: Option<PathBuf>) -> Self {
-        Self { pods_root, rules: Vec::new(), walks: Vec::new(), folders: HashMap::new(), round: 0 }
+        Self {
+            pods_root,
+            rules: Vec::new(),
+            walks: Vec::new(),
+            lent: HashMap::new(),
+            folders: HashMap::new(),
+            round: 0,
+            lanes: Lanes::default(),
+            asked: remote::Asked::default(),
+        }
     }
 
     /// Reports the folder again in the next scan, whether or not it changes.
@@ -207,7 +153,7 @@ impl Scanner {
     /// more.
     #[must_use]
     pub fn lends(&self, root: &Path) -> bool {
-        self.rules.iter().filter(|rule| rule.root == root).all(|rule| rule.lent)
+        self.lent.get(root).copied().unwrap_or(true)
     }
 
     /// Looks at all folders. `now` is the time of the day, to judge the folders' times of change.
@@ -224,6 +170,10 @@ impl Scanner {
                 });
             }
             self.walks = rules.iter().map(Meant::of).collect();
+            self.lent.clear();
+            for rule in &rules {
+                *self.lent.entry(rule.root.clone()).or_insert(true) &= rule.lent;
+            }
             self.rules = rules;
         }
         let mut scan = Scan::default();
@@ -234,6 +184,7 @@ impl Scanner {
         }
         self.scan_rules(now, &mut scan);
         let round = self.round;
+        self.asked.forget_before(round);
         self.folders.retain(|path, folder| {
             let stays = folder.round == round;
             if !stays {
@@ -245,16 +196,16 @@ impl Scanner {
     }
 
     fn scan_pods(&mut self, root: &Path, now: Nanos, scan: &mut Scan) {
-        let Some((pods, _)) = self.folder(root, now, scan) else { return };
+        let Some((pods, _)) = self.folder(root, false, now, scan) else { return };
         for pod in pods.iter().filter(|e| e.folder) {
             let Some((namespace, name, uid)) = pod.name.to_str().and_then(parse_pod_folder) else {
                 continue;
             };
             let path = root.join(&pod.name);
-            let Some((containers, _)) = self.folder(&path, now, scan) else { continue };
+            let Some((containers, _)) = self.folder(&path, false, now, scan) else { continue };
             for container in containers.iter().filter(|e| e.folder) {
                 let path = path.join(&container.name);
-                let Some((files, changed)) = self.folder(&path, now, scan) else { continue };
+                let Some((files, changed)) = self.folder(&path, false, now, scan) else { continue };
                 if let (true, Some(container)) = (changed, container.name.to_str()) {
                     let kind = |restart| FileKind::Container {
                         namespace: namespace.to_owned(),
@@ -271,28 +222,63 @@ impl Scanner {
 
     /// The content of a folder, and whether it has changed since the last round. `None` when it
     /// cannot be read, which is a problem unless it has just gone.
-    fn folder(&mut self, path: &Path, now: Nanos, scan: &mut Scan) -> Option<(Arc<[Entry]>, bool)> {
+    fn folder(
+        &mut self,
+        path: &Path,
+        in_rule: bool,
+        now: Nanos,
+        scan: &mut Scan,
+    ) -> Option<(Arc<[Entry]>, bool)> {
         if let Some(known) = self.folders.get(path)
             && known.round == self.round
         {
             return Some((known.entries.clone(), known.changed));
         }
-        let read = look_at(path, true).and_then(|l| self.read_if_changed(path, l.modified, now));
-        if let Err(error) = read {
-            let quiet = error.kind() == std::io::ErrorKind::NotFound
-                && Some(path) != self.pods_root.as_deref()
-                && std::fs::read_link(path).is_err();
-            if !quiet {
-                scan.problems.push((path.to_owned(), explain(path, &error)));
-                // Not to be seen is not to be gone: what is open stays open.
-                if let Some(known) = self.folders.get_mut(path) {
-                    known.round = self.round;
-                    known.trusted = false;
-                }
+        let lane = if in_rule { self.lanes.of(path) } else { None };
+        let read = match &lane {
+            Some(lane) => self.ask(lane, path, now),
+            None => look_at(path, true).and_then(|l| self.read_if_changed(path, l.modified, now)),
+        };
+        match read {
+            Err(error) if lane.is_some() && is_absent(&error) => {
+                // What is below is asked for on its own.
+                remote::tell(lane.as_ref(), &error, scan);
+                self.stay(path, false);
             }
-            return None;
+            Err(error) => {
+                let leads = || lane.is_none() && std::fs::read_link(path).is_ok();
+                let gone = error.kind() == std::io::ErrorKind::NotFound;
+                if !gone || Some(path) == self.pods_root.as_deref() || leads() {
+                    let why =
+                        if lane.is_some() { error.to_string() } else { explain(path, &error) };
+                    scan.problems.push((path.to_owned(), why));
+                    // Not to be seen is not to be gone: what is open stays open.
+                    self.stay(path, !gone);
+                    if let Some(known) = self.folders.get_mut(path) {
+                        known.trusted = false;
+                    }
+                }
+                return None;
+            }
+            Ok(()) => {}
         }
         self.folders.get(path).map(|f| (f.entries.clone(), f.changed))
+    }
+
+    /// A folder that could not be looked at stays what it was, and if need be all below it.
+    fn stay(&mut self, path: &Path, below: bool) {
+        let round = self.round;
+        let stays = |folder: &mut Folder| {
+            folder.round = round;
+            folder.changed = false;
+        };
+        if below {
+            let below = self.folders.iter_mut().filter(|(folder, _)| folder.starts_with(path));
+            below.for_each(|(_, folder)| stays(folder));
+        }
+        if let Some(known) = self.folders.get_mut(path) {
+            stays(known);
+        }
     }
 
     fn read_if_changed(&mut self, path: &Path, modified: Nanos, now: Nanos) -> std::io::Result<()> {
@@ -308,7 +294,14 @@ impl Scanner {
     }
 
     fn read_folder(&mut self, path: &Path, modified: Nanos, now: Nanos) -> std::io::Result<()> {
-        let (entries, links) = read_entries(path)?;
+        let content = read_entries(path)?;
+        self.put(path, modified, content, now);
+        Ok(())
+    }
+
+    /// Takes up the content of a folder, which was read not before `now`.
+    fn put(&mut self, path: &Path, modified: Nanos, content: (Vec<Entry>, bool), now: Nanos) {
+        let (entries, links) = content;
         let known = self.folders.get(path);
         let changed = known.is_none_or(|k| k.modified != modified || *k.entries != *entries);
         let trusted = !links && now.saturating_sub(modified) > TRUST_AFTER;
@@ -316,15 +309,15 @@ impl Scanner {
         let entries = entries.into();
         let folder = Folder { modified, trusted, entries, round, read: round, changed };
         self.folders.insert(path.to_owned(), folder);
-        Ok(())
     }
 }
 
 /// Why a path cannot be used, in words that say what to do where that is known.
 #[must_use]
 pub fn explain(path: &Path, error: &std::io::Error) -> String {
-    match std::fs::read_link(path) {
-        Ok(target) if error.kind() == std::io::ErrorKind::NotFound => {
+    let missing = error.kind() == std::io::ErrorKind::NotFound;
+    match missing.then(|| std::fs::read_link(path)) {
+        Some(Ok(target)) => {
             format!("leads to {}, which is not visible here: mount it", target.display())
         }
         _ => error.to_string(),

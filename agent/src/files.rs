@@ -164,8 +164,8 @@ pub type Now = watch::Receiver<Arc<Named>>;
 /// The rules of the moment and those of the settings.
 #[must_use]
 pub fn with_rules(files: Now, others: VolumeRules) -> VolumeRules {
-    Arc::new(move || {
-        let mut rules = others();
+    Arc::new(move |lanes| {
+        let mut rules = others(lanes);
         rules.extend(files.borrow().rules.iter().cloned());
         rules
     })
@@ -261,8 +261,11 @@ mod tests {
     #[test]
     fn rules_are_added_to_those_of_the_moment() {
         let files = read(GOOD).expect("good");
-        let rules =
-            with_rules(now(&files), Arc::new(|| vec![VolumeRule::new("/v", "*", RuleKind::Plain)]));
+        let rules = with_rules(
+            now(&files),
+            Arc::new(|_| vec![VolumeRule::new("/v", "*", RuleKind::Plain)]),
+        );
+        let rules = || rules(&mut crate::tail::lane::Lanes::default());
         assert_eq!(rules().len(), 3);
         assert_eq!(rules()[1].exclude, ["debug*"]);
     }

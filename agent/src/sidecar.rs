@@ -90,12 +90,14 @@ impl Sidecar {
         let rule = |(root, glob): &(PathBuf, String)| VolumeRule::new(root, glob, kind.clone());
         let rules: Vec<VolumeRule> = self.config.files.iter().map(rule).collect();
         let stage = self.stage.clone();
-        Arc::new(move || match stage.load(Ordering::Acquire) {
+        Arc::new(move |lanes| match stage.load(Ordering::Acquire) {
             GOING_ON => rules.clone(),
             LAST_LOOK => {
                 stage.store(LOOKED, Ordering::Release);
                 rules.clone()
             }
+            // A slow volume has not told everything yet.
+            LOOKED if lanes.wait() => rules.clone(),
             _ => {
                 stage.store(OVER, Ordering::Release);
                 Vec::new()
@@ -237,6 +239,7 @@ fn owner(pod: &Pod) -> Option<Owner> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tail::lane::Lanes;
     use proptest::prelude::*;
 
     #[test]
@@ -258,7 +261,7 @@ mod tests {
         let place = Place { cluster: String::new(), node: "n".into() };
         let (labeler, sidecar) = Sidecar::beside(config, place);
         let sidecar = sidecar.expect("a sidecar");
-        assert!(sidecar.rules()().is_empty());
+        assert!(sidecar.rules()(&mut Lanes::default()).is_empty());
         let file = FileKind::Volume {
             namespace: "shop".into(),
             pod: "web-7d9-x2x".into(),
@@ -300,6 +303,7 @@ mod tests {
         let (_, sidecar) = Sidecar::beside(config, Place::default());
         let sidecar = sidecar.expect("a sidecar");
         let rules = sidecar.rules();
+        let rules = || rules(&mut Lanes::default());
         assert_eq!([rules().len(), rules().len()], [1, 1]);
         sidecar.stage.store(LAST_LOOK, Ordering::Release);
         assert_eq!([rules().len(), rules().len(), rules().len()], [1, 0, 0]);

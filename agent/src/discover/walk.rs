@@ -75,6 +75,7 @@ impl Scanner {
             scan.problems.push((rule.root.clone(), format!("not a pattern: {}", rule.glob)));
         }
         for walk in walks.iter().flatten() {
+            self.lanes.enter(&walk.rule.root);
             self.walk(walk, now, &mut listings, scan);
         }
         self.walks = walks;
@@ -93,7 +94,9 @@ impl Scanner {
         for depth in 0..=walk.meant.depth {
             let mut below = Vec::new();
             for folder in level {
-                let Some((entries, changed)) = self.folder(&folder, now, scan) else { continue };
+                let Some((entries, changed)) = self.folder(&folder, true, now, scan) else {
+                    continue;
+                };
                 if changed {
                     let files = entries.iter().filter(|e| !e.folder && !e.link);
                     let files = files.filter_map(|entry| walk.found(&folder, entry));

@@ -14,15 +14,13 @@
 //! is read with its labels. A folder that several pods see is read once, as the live ones' first.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
-
 use super::{Bound, Pod, Pods, Snapshot, Volume, VolumeSource};
 use crate::discover::is_pattern;
-use crate::tail::identity::{FileId, look_at};
+use crate::tail::identity::FileId;
+use crate::tail::lane::Lanes;
 use crate::tail::{RuleKind, VolumeRule, VolumeRules};
 
 /// The annotation.
@@ -107,8 +105,8 @@ pub struct Roots {
 pub fn provider(pods: Pods, roots: Roots) -> (VolumeRules, Problems) {
     let problems = Problems::default();
     let told = problems.clone();
-    let provide = move || {
-        let (found, problems) = rules(&pods.now(), &roots);
+    let provide = move |lanes: &mut Lanes| {
+        let (found, problems) = rules(&pods.now(), &roots, lanes);
         told.replace(problems);
         found
     };
@@ -118,14 +116,21 @@ pub fn provider(pods: Pods, roots: Roots) -> (VolumeRules, Problems) {
 /// All rules of the pods, and what could not be resolved, with the pod's name. Lists folders of the
 /// pods that carry the annotation.
 #[must_use]
-pub fn rules(pods: &Snapshot, roots: &Roots) -> (Vec<VolumeRule>, Vec<(String, Problem)>) {
+pub fn rules(
+    pods: &Snapshot,
+    roots: &Roots,
+    lanes: &mut Lanes,
+) -> (Vec<VolumeRule>, Vec<(String, Problem)>) {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for (pod, live) in pods.known() {
         let Some(text) = pod.annotations.get(ANNOTATION) else { continue };
         let lent = !live || pod.ending || pod.finished() || pods.problem.is_some();
         for (at, entry) in text.split(',').map(str::trim).filter(|e| !e.is_empty()).enumerate() {
-            let rules =
-                if at < RULES_MAX { of_entry(pod, entry, roots) } else { Err(Problem::TooMany) };
+            let rules = if at < RULES_MAX {
+                of_entry(pod, entry, roots, lanes)
+            } else {
+                Err(Problem::TooMany)
+            };
             match rules {
                 Ok(rules) => {
                     let rules = rules.into_iter().map(|rule| VolumeRule { lent, ..rule });
@@ -145,15 +150,15 @@ pub fn rules(pods: &Snapshot, roots: &Roots) -> (Vec<VolumeRule>, Vec<(String, P
     found.sort_by(|(a_dead, a_uid, a), (b_dead, b_uid, b)| {
         (a_dead, a_uid, &a.root, &a.glob).cmp(&(b_dead, b_uid, &b.root, &b.glob))
     });
-    (once(found.into_iter().map(|(_, _, rule)| rule)), problems)
+    (once(found.into_iter().map(|(_, _, rule)| rule), lanes), problems)
 }
 
 /// The rules without those that give to a folder, by whatever path, a pattern that it has already.
-fn once(rules: impl Iterator<Item = VolumeRule>) -> Vec<VolumeRule> {
+fn once(rules: impl Iterator<Item = VolumeRule>, lanes: &mut Lanes) -> Vec<VolumeRule> {
     let mut seen: Vec<(Option<FileId>, PathBuf, String)> = Vec::new();
     let mut kept = Vec::new();
     for rule in rules {
-        let id = look_at(&rule.root, true).ok().map(|look| look.id);
+        let id = lanes.folder(&rule.root);
         let same = |(other, root, glob): &(Option<FileId>, PathBuf, String)| {
             *glob == rule.glob && (*root == rule.root || (id.is_some() && *other == id))
         };
@@ -166,7 +171,12 @@ fn once(rules: impl Iterator<Item = VolumeRule>) -> Vec<VolumeRule> {
 }
 
 /// The rules of one entry of the annotation: one for each folder that the containers see of it.
-fn of_entry(pod: &Pod, entry: &str, roots: &Roots) -> Result<Vec<VolumeRule>, Problem> {
+fn of_entry(
+    pod: &Pod,
+    entry: &str,
+    roots: &Roots,
+    lanes: &Lanes,
+) -> Result<Vec<VolumeRule>, Problem> {
     let (name, glob) = entry.split_once(':').unwrap_or((entry, DEFAULT_GLOB));
     let (name, glob) = (name.trim(), glob.trim().trim_start_matches('/'));
     let glob = if glob.is_empty() { DEFAULT_GLOB } else { glob };
@@ -192,7 +202,7 @@ fn of_entry(pod: &Pod, entry: &str, roots: &Roots) -> Result<Vec<VolumeRule>, Pr
             return Err(Problem::Kind(name.to_owned()));
         }
         Some(parts) => parts_of(pod, name, parts, roots)?,
-        None => vec![folder(pod, volume, roots)?],
+        None => vec![folder(pod, volume, roots, lanes)?],
     };
     Ok(folders.into_iter().map(|root| VolumeRule::new(root, glob, kind.clone())).collect())
 }
@@ -217,16 +227,16 @@ fn parts_of(
     parts.iter().map(folder).collect()
 }
 
-fn folder(pod: &Pod, volume: &Volume, roots: &Roots) -> Result<PathBuf, Problem> {
+fn folder(pod: &Pod, volume: &Volume, roots: &Roots, lanes: &Lanes) -> Result<PathBuf, Problem> {
     let volumes = roots.kubelet.join("pods").join(pod.folder_uid()).join("volumes");
     match &volume.source {
         VolumeSource::EmptyDir => Ok(volumes.join("kubernetes.io~empty-dir").join(&volume.name)),
-        VolumeSource::HostPath(path) => Ok(of_host(path, roots)),
+        VolumeSource::HostPath(path) => Ok(of_host(path, roots, lanes)),
         VolumeSource::InlineCsi => {
             Ok(volumes.join("kubernetes.io~csi").join(&volume.name).join("mount"))
         }
         VolumeSource::Claim { bound: Some(Bound { path: Some(path), .. }), .. } => {
-            Ok(of_host(path, roots))
+            Ok(of_host(path, roots, lanes))
         }
         VolumeSource::Claim { claim, bound } => {
             let mut folders = claim_folders(pod, &volumes);
@@ -245,16 +255,8 @@ fn folder(pod: &Pod, volume: &Volume, roots: &Roots) -> Result<PathBuf, Problem>
 }
 
 /// A path of the node as this process sees it, its links followed as the node would.
-fn of_host(path: &Path, roots: &Roots) -> PathBuf {
-    let Some(host) = &roots.host else { return path.to_owned() };
-    let plain = host.join(path.strip_prefix("/").unwrap_or(path));
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = std::fs::File::open(host).and_then(|host| {
-        Ok(rustix::fs::openat2(host, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)?)
-    });
-    let real = opened
-        .and_then(|folder| std::fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())));
-    real.unwrap_or(plain)
+fn of_host(path: &Path, roots: &Roots, lanes: &Lanes) -> PathBuf {
+    roots.host.as_ref().map_or_else(|| path.to_owned(), |host| lanes.follow(host, path))
 }
 
 fn unclear(volume: &Volume, claim: &str, found: usize) -> Problem {

@@ -13,6 +13,7 @@
 //!
 //! Runs on the reader's thread; the clock is handed in.
 
+mod anew;
 mod end;
 mod gap;
 mod label;
@@ -25,9 +26,10 @@ use std::time::{Duration, Instant};
 use taffrail_model::Nanos;
 
 use super::file::{Read, TailFile};
-use super::identity::{self, FileId, Version, family};
+use super::identity::FileId;
 use super::join::{Bounds, Format, Joiner};
 use super::metrics::Metrics;
+use super::positions::Known;
 use super::{Config, FileKind, FileNumber, Labeler};
 use crate::batch::Builder;
 use crate::discover::Place;
@@ -86,6 +88,8 @@ pub struct Progress {
     pub bytes: usize,
     /// Whether there is more to read at once.
     pub more: bool,
+    /// Whether a file system is slow to tell.
+    pub waits: bool,
 }
 
 /// Files that continue each other.
@@ -111,6 +115,8 @@ pub struct Chain {
     pub next_look: Instant,
     /// How long after the last look that is.
     pub pause: Duration,
+    /// Files that are not read any more and may come again, and how far they are.
+    pub left: Vec<(FileId, Known)>,
     joiner: Joiner,
     processor: Processor,
     last_data: Option<Instant>,
@@ -127,6 +133,8 @@ enum Step {
     Stop,
     /// The turn is used up.
     More,
+    /// It is not known yet whether there is more.
+    Wait,
 }
 
 impl Turn<'_> {
@@ -163,6 +171,7 @@ impl Chain {
             whole: true,
             next_look: now,
             pause: config.poll_min,
+            left: Vec::new(),
             joiner: Joiner::new(bounds),
             processor: Processor::new(config.meaning.clone(), config.line_bytes_max),
             last_data: None,
@@ -197,7 +206,7 @@ impl Chain {
             return Progress::default();
         }
         let mut bytes = 0;
-        let mut more = false;
+        let (mut more, mut waits) = (false, false);
         let mut at = 0;
         while at < self.files.len() {
             match self.step(at, turn, &mut bytes) {
@@ -207,6 +216,10 @@ impl Chain {
                     more = true;
                     break;
                 }
+                Step::Wait => {
+                    waits = true;
+                    break;
+                }
             }
         }
         self.let_go_of_open_lines(turn);
@@ -214,9 +227,10 @@ impl Chain {
         self.files.iter_mut().for_each(TailFile::hand_back);
         for file in self.files.iter().filter(|f| !f.is_open() && !f.listed) {
             turn.builder.forget(file.number);
+            self.left.extend(file.left_at().map(|known| (file.id, known)));
         }
         self.files.retain(|f| f.is_open() || f.listed);
-        Progress { bytes, more }
+        Progress { bytes, more, waits }
     }
 
     /// Notes what is in the store. Returns whether the file is one of this chain.
@@ -304,7 +318,10 @@ impl Chain {
                     self.take(at, range, turn);
                 }
                 Ok(Read::Skipped(examined)) => *bytes += examined,
-                Ok(Read::End) => return self.at_end(at, turn),
+                Ok(Read::End) => {
+                    file.error = None;
+                    return self.at_end(at, turn);
+                }
                 Ok(Read::Replaced) => {
                     tracing::info!(path = %file.path.display(), "file begins anew");
                     turn.metrics.truncations.inc();
@@ -368,44 +385,6 @@ impl Chain {
         file.quiet_since = None;
         file.error = None;
         self.last_data = Some(turn.now);
-    }
-
-    fn unreadable(&mut self, at: usize, error: &std::io::Error, turn: &mut Turn<'_>) -> Step {
-        let file = &mut self.files[at];
-        if file.error.is_none() {
-            tracing::warn!(path = %file.path.display(), %error, "cannot read file");
-            turn.metrics.read_errors.inc();
-        }
-        file.error = Some(error.to_string());
-        // A damaged compressed file stays damaged; a plain one may be readable later.
-        if file.is_packed() {
-            self.pass(at, turn);
-            // Of a torn one nobody knows how long it was.
-            if error.kind() != std::io::ErrorKind::UnexpectedEof {
-                self.joiner.give_up(&mut self.processor.over(turn.now, turn.builder));
-                self.processor.flush(turn.now, turn.builder);
-                gap::of_damaged(&self.files[at], turn);
-            }
-            return Step::Next;
-        }
-        Step::Stop
-    }
-
-    /// The same file with new content.
-    fn begin_anew(&mut self, at: usize, turn: &mut Turn<'_>) {
-        let Self { joiner, processor, files, .. } = self;
-        let file = &mut files[at];
-        let (number, format) = (file.number, format(&file.kind));
-        if file.labelled.is_some() {
-            let mut sink = processor.over(turn.now, turn.builder);
-            file.lines.finish(|line| joiner.push(number, format, line, turn.today, &mut sink));
-            joiner.give_up(&mut sink);
-            processor.flush(turn.now, turn.builder);
-        }
-        turn.builder.forget(number);
-        let version = Version::Generation(file.generation + 1);
-        let source = identity::source(&turn.config.node, file.id, family(&file.kind), version);
-        file.begin_anew(turn.number(), source.into(), physical_line_max(turn.config));
     }
 }
 

@@ -9,24 +9,30 @@
 //! - Bytes are given out in order, each once, until [`TailFile::rewind`].
 //! - A file that is open stays readable to its end, whatever becomes of its name.
 
+mod check;
 mod disk;
+mod hold;
+mod remote;
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::identity::{self, CHECK_BYTES, FileId, Look, Version};
+use super::identity::{self, FileId, Look, Version};
 use super::lag::Marks;
+use super::lane::{Held, Lane};
 use super::lines::Lines;
-use super::packed::{self, Unpacked};
+use super::packed::Unpacked;
 use super::positions::Known;
 use super::{FileKind, FileNumber};
 use crate::discover::{Found, Place};
 
-use disk::{append_tail, hole, read_at};
+use disk::{Fetched, append_tail, fetch, read_at};
 pub use disk::{bytes_before, open};
+use remote::{Remote, Spot};
 
 /// What one read gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +82,8 @@ pub struct TailFile {
     pub lent: bool,
     /// What the file is from a position on: a volume has gone over to another pod.
     pub heir: Option<(FileKind, u64)>,
+    /// Whether it had no name left when it was let go of.
+    pub unlinked: bool,
     /// For which batch its labels were looked up last; none: it has no labels yet.
     pub labelled: Option<u64>,
     /// Ends that it had, to tell how long its bytes wait.
@@ -85,15 +93,20 @@ pub struct TailFile {
     tail: Vec<u8>,
     /// Of unpacked content, which cannot be read at any place: the last bytes before the open line.
     line_tail: Vec<u8>,
+    /// Of unpacked content: an offset and the check of the bytes before it.
+    checked: Cell<Option<(u64, u64)>>,
 }
 
 #[derive(Debug)]
 enum Content {
     Plain(File),
     Packed(Box<Unpacked>),
+    /// On a network file system.
+    Remote(Box<Remote>),
     /// Read to its end and let go of for a while, to make room; opened again when it grows.
     Parked,
-    Closed,
+    /// Done with; the lane is that of the file system, if it has one.
+    Closed(Option<Lane>),
 }
 
 impl TailFile {
@@ -111,6 +124,14 @@ impl TailFile {
     pub fn packed(content: Unpacked, head: Head, line_max: usize) -> Self {
         let position = content.position();
         Self::new(Content::Packed(Box::new(content)), head, position, Vec::new(), line_max)
+    }
+
+    /// A file on a network file system, to be read from its begin.
+    #[must_use]
+    pub fn remote(lane: Lane, opened: (Option<Held>, Look), head: Head, line_max: usize) -> Self {
+        let (held, look) = opened;
+        let content = Content::Remote(Remote::new(lane, held, Some(look)));
+        Self::new(content, head, 0, Vec::new(), line_max)
     }
 
     fn new(content: Content, head: Head, position: u64, tail: Vec<u8>, line_max: usize) -> Self {
@@ -132,11 +153,13 @@ impl TailFile {
             error: None,
             lent: false,
             heir: None,
+            unlinked: false,
             labelled: None,
             marks: Marks::default(),
             content,
             tail,
             line_tail: Vec::new(),
+            checked: Cell::new(None),
         }
     }
 
@@ -152,6 +175,20 @@ impl TailFile {
         let Content::Plain(file) = &self.content else { return Ok(()) };
         let same = bytes_before(file, known.committed)
             .is_ok_and(|bytes| known.check == 0 || identity::check(&bytes) == known.check);
+        self.resume_as(known, same, node, line_max)
+    }
+
+    /// Likewise, when it is known whether the bytes are the `same`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn resume_as(
+        &mut self,
+        known: Known,
+        same: bool,
+        node: &str,
+        line_max: usize,
+    ) -> io::Result<()> {
         let (generation, position) =
             if same { (known.generation, known.committed) } else { (known.generation + 1, 0) };
         self.generation = generation;
@@ -164,36 +201,6 @@ impl TailFile {
     #[must_use]
     pub fn position(&self) -> u64 {
         self.lines.position()
-    }
-
-    /// Whether more may come of it.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        !matches!(self.content, Content::Closed)
-    }
-
-    /// Whether it takes one of the descriptors of the process.
-    #[must_use]
-    pub fn is_held(&self) -> bool {
-        matches!(self.content, Content::Plain(_) | Content::Packed(_))
-    }
-
-    /// Lets go of a plain file that has a name and is in the store up to its end, until it grows.
-    /// Returns whether there is room now.
-    pub fn park(&mut self) -> bool {
-        let idle = self.listed && self.labelled.is_some() && self.committed == self.position();
-        let parks = idle && matches!(self.content, Content::Plain(_));
-        if parks {
-            self.content = Content::Parked;
-        }
-        parks
-    }
-
-    /// Lets go of a file that is lent until the next look, wherever it is.
-    pub fn hand_back(&mut self) {
-        if self.lent && matches!(self.content, Content::Plain(_)) {
-            self.content = Content::Parked;
-        }
     }
 
     /// How many bytes of a buffer may be filled: what follows belongs to the heir.
@@ -216,22 +223,6 @@ impl TailFile {
         }
     }
 
-    /// Opens a parked file again if it has changed.
-    fn unpark(&mut self) -> io::Result<()> {
-        let changed = identity::look_at(&self.path, true)
-            .is_ok_and(|l| l.id == self.id && l.size != self.position());
-        if changed { self.reopen() } else { Ok(()) }
-    }
-
-    /// Opens it under its path, if it is still what is there.
-    fn reopen(&mut self) -> io::Result<()> {
-        let file = open(&self.path, self.beneath.as_deref())?;
-        if identity::look(&file)?.id == self.id {
-            self.content = Content::Plain(file);
-        }
-        Ok(())
-    }
-
     /// Whether it is the unpacked content of a compressed file.
     #[must_use]
     pub fn is_packed(&self) -> bool {
@@ -246,32 +237,38 @@ impl TailFile {
         if matches!(self.content, Content::Parked) {
             self.unpark()?;
         }
-        match &mut self.content {
-            Content::Plain(file) => {
-                let before = self.tail.len();
-                let position = self.lines.position();
-                let count = read_at(file, buffer, position - before as u64)?;
-                if count < before || buffer[..before] != self.tail {
-                    return Ok(Read::Replaced);
-                }
-                if count == before {
-                    return Ok(Read::End);
-                }
-                let between_lines = self.lines.resume() == position;
-                if between_lines && let Some(data) = hole(file, &buffer[before..count], position) {
-                    self.lines.skip(data - position);
-                    self.tail = bytes_before(file, data)?;
-                    // One hole a call: zeros and holes by turns must not become a deep stack.
-                    return Ok(Read::Skipped(count - before));
-                }
-                Ok(Read::Data(before..count))
+        let position = self.lines.position();
+        let between_lines = self.lines.resume() == position;
+        let fetched = match &mut self.content {
+            Content::Plain(file) => fetch(file, buffer, &self.tail, position, between_lines)?,
+            Content::Remote(_) => {
+                let spot = self.spot(position);
+                let Content::Remote(remote) = &mut self.content else { return Ok(Read::End) };
+                remote.read(spot, &mut self.tail, buffer)?
             }
-            Content::Packed(unpacked) => {
-                let count = unpacked.read(buffer)?;
-                Ok(if count == 0 { Read::End } else { Read::Data(0..count) })
+            Content::Packed(unpacked) => match unpacked.read(buffer)? {
+                0 => Fetched::End,
+                count => Fetched::Data(0..count),
+            },
+            Content::Parked | Content::Closed(_) => Fetched::End,
+        };
+        Ok(match fetched {
+            Fetched::Data(range) => Read::Data(range),
+            Fetched::Hole { to, tail, examined } => {
+                self.lines.skip(to - position);
+                self.tail = tail;
+                Read::Skipped(examined)
             }
-            Content::Parked | Content::Closed => Ok(Read::End),
-        }
+            Fetched::End => Read::End,
+            Fetched::Replaced => Read::Replaced,
+        })
+    }
+
+    /// Which file it is, and a place in it.
+    fn spot(&self, position: u64) -> Spot {
+        let between_lines = self.lines.resume() == position;
+        let (path, beneath) = (self.path.clone(), self.beneath.clone());
+        Spot { id: self.id, path, beneath, position, between_lines }
     }
 
     /// Reads at an offset of a plain file that is held open, without moving; how many bytes.
@@ -294,29 +291,7 @@ impl TailFile {
         append_tail(&mut self.tail, bytes);
     }
 
-    /// The check of the bytes before `end`; 0 when they cannot be read any more.
-    #[must_use]
-    pub fn check(&self, end: u64) -> u64 {
-        let whole = |tail: &[u8]| tail.len() as u64 == end.min(CHECK_BYTES as u64);
-        if end == self.position() && whole(&self.tail) {
-            return identity::check(&self.tail);
-        }
-        let bytes = match &self.content {
-            Content::Plain(file) => bytes_before(file, end),
-            Content::Packed(_) if end == self.lines.resume() && whole(&self.line_tail) => {
-                return identity::check(&self.line_tail);
-            }
-            Content::Packed(_) => packed::bytes_before(&self.path, end),
-            Content::Parked => open(&self.path, self.beneath.as_deref()).and_then(|file| {
-                let same = identity::look(&file)?.id == self.id;
-                if same { bytes_before(&file, end) } else { Err(io::ErrorKind::NotFound.into()) }
-            }),
-            Content::Closed => return 0,
-        };
-        bytes.map_or(0, |bytes| identity::check(&bytes))
-    }
-
-    /// What the system says of the open file.
+    /// What the system says of the open file; of one with a lane, what was seen last.
     ///
     /// # Errors
     /// What the system says; also when the file is closed.
@@ -324,11 +299,12 @@ impl TailFile {
         match &self.content {
             Content::Plain(file) => identity::look(file),
             Content::Packed(_) => identity::look_at(&self.path, true),
-            Content::Parked | Content::Closed => {
-                identity::look_at(&self.path, true).and_then(|l| {
+            Content::Remote(remote) => remote.look.ok_or_else(|| io::ErrorKind::WouldBlock.into()),
+            Content::Closed(Some(_)) => Err(io::ErrorKind::WouldBlock.into()),
+            Content::Parked | Content::Closed(None) => identity::look_at(&self.path, true)
+                .and_then(|l| {
                     if l.id == self.id { Ok(l) } else { Err(io::ErrorKind::NotFound.into()) }
-                })
-            }
+                }),
         }
     }
 
@@ -341,11 +317,27 @@ impl TailFile {
             self.committed = position;
             return Ok(());
         }
+        self.go_to(position, line_max)
+    }
+
+    /// Takes up a file that was done with and has grown all the same.
+    ///
+    /// # Errors
+    /// When it is not to be had any more.
+    pub fn take_up(&mut self, line_max: usize) -> io::Result<()> {
+        self.go_to(self.lines.resume(), line_max)
+    }
+
+    fn go_to(&mut self, position: u64, line_max: usize) -> io::Result<()> {
         self.tail.clear();
         self.line_tail.clear();
-        match &self.content {
+        match &mut self.content {
             Content::Plain(file) => self.tail = bytes_before(file, position)?,
-            Content::Parked | Content::Closed if !self.place.packed => {
+            Content::Remote(remote) => remote.turn_to(),
+            Content::Closed(Some(lane)) => {
+                self.content = Content::Remote(Remote::new(lane.clone(), None, None));
+            }
+            Content::Parked | Content::Closed(None) if !self.place.packed => {
                 let file = open(&self.path, self.beneath.as_deref())?;
                 if identity::look(&file)?.id != self.id {
                     return Err(io::ErrorKind::NotFound.into());
@@ -353,7 +345,7 @@ impl TailFile {
                 self.tail = bytes_before(&file, position)?;
                 self.content = Content::Plain(file);
             }
-            Content::Packed(_) | Content::Parked | Content::Closed => {
+            Content::Packed(_) | Content::Parked | Content::Closed(None) => {
                 let unpacked = Unpacked::open(&self.path, position)?;
                 self.content = Content::Packed(Box::new(unpacked));
             }
@@ -373,17 +365,15 @@ impl TailFile {
         self.committed = 0;
         self.lines = Lines::new(0, line_max);
         self.tail.clear();
+        if let Content::Remote(remote) = &mut self.content {
+            remote.turn_to();
+        }
         self.quiet_since = None;
         self.passed_at = None;
         self.labelled = None;
         if let Some((kind, _)) = self.heir.take() {
             self.kind = kind;
         }
-    }
-
-    /// Lets go of the file.
-    pub fn close(&mut self) {
-        self.content = Content::Closed;
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub truncations: IntCounter,
     /// Files that could not be opened or read.
     pub read_errors: IntCounter,
+    /// Network file systems that do not answer.
+    pub volumes_hanging: IntGauge,
     /// Times that reading went back to what was committed.
     pub rewinds: IntCounter,
     /// Bytes that were not delivered and are not to be had any more.
@@ -89,6 +91,10 @@ impl Metrics {
             read_errors: counter(
                 "read_errors_total",
                 "Log files that could not be opened or read.",
+            )?,
+            volumes_hanging: gauge(
+                "volumes_hanging",
+                "Network file systems with log files that do not answer.",
             )?,
             rewinds: counter(
                 "rewinds_total",

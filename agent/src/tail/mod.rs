@@ -22,6 +22,7 @@ mod hint;
 pub mod identity;
 pub mod join;
 pub mod lag;
+pub mod lane;
 pub mod level;
 pub mod lines;
 pub mod metrics;
@@ -39,6 +40,8 @@ use taffrail_model::Labels;
 
 use crate::process::Source;
 use crate::spool;
+
+use lane::Lanes;
 
 pub use pipeline::{Error, FileStatus, LogPipeline, StatusHandle};
 
@@ -208,8 +211,9 @@ impl VolumeRule {
     }
 }
 
-/// Gives the rules of the moment: asked at each scan, so that volumes come and go.
-pub type VolumeRules = Arc<dyn Fn() -> Vec<VolumeRule> + Send + Sync>;
+/// Gives the rules of the moment: asked at each scan, so that volumes come and go. What it touches on
+/// network file systems it touches through the lanes.
+pub type VolumeRules = Arc<dyn Fn(&mut Lanes) -> Vec<VolumeRule> + Send + Sync>;
 
 #[cfg(test)]
 mod scenarios;

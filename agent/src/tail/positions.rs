@@ -1,9 +1,10 @@
 //! The committed positions that the collector told at the start, by file.
 //!
 //! Entries are taken out as files claim them. What stays belongs to files that are gone, or that
-//! were compressed meanwhile: the check tells which (see [`Positions::unclaimed`]).
+//! were compressed meanwhile: the check tells which (see [`Positions::unclaimed`]). A file that is
+//! there yet and not looked for any more gives its position back: it may come again elsewhere.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use taffrail_model::record::Position;
 
@@ -27,7 +28,12 @@ pub struct Known {
 pub struct Positions {
     files: HashMap<FileId, Known>,
     unpacked: HashMap<FileId, u64>,
+    /// Those that were given back, the oldest first.
+    returned: VecDeque<FileId>,
 }
+
+/// Most positions that were given back.
+const RETURNED_MAX: usize = 10_000;
 
 impl Positions {
     /// Reads the collector's answer. Positions of other nodes are left out, and of several
@@ -58,6 +64,17 @@ impl Positions {
         self.files.remove(&id)
     }
 
+    /// Takes back how far a file is that nobody reads any more.
+    pub fn give_back(&mut self, id: FileId, known: Known) {
+        if self.returned.len() >= RETURNED_MAX
+            && let Some(oldest) = self.returned.pop_front()
+        {
+            self.files.remove(&oldest);
+        }
+        self.returned.push_back(id);
+        self.files.insert(id, known);
+    }
+
     /// Takes out what was found in a compressed file, and what is known of the container's files
     /// that were born before: compressed files are looked into in order, so theirs was before. (Where
     /// there is no birth time all are born at once.)
@@ -70,6 +87,12 @@ impl Positions {
     #[must_use]
     pub fn peek(&self, id: FileId) -> Option<Known> {
         self.files.get(&id).copied()
+    }
+
+    /// How far the unpacked content of a compressed file is known, without claiming it.
+    #[must_use]
+    pub fn peek_unpacked(&self, id: FileId) -> Option<u64> {
+        self.unpacked.get(&id).copied()
     }
 
     /// Takes out how far the unpacked content of a compressed file is known.
@@ -118,6 +141,21 @@ mod tests {
         assert_eq!((all.claim(id), all.claim(id)), (Some(known), None));
         assert_eq!(all.claim_unpacked(FileId { inode: 5, ..id }), Some(11));
         assert!(all.unclaimed(10).is_empty());
+    }
+
+    #[test]
+    fn what_was_given_back_is_claimed_again() {
+        let mut all = Positions::default();
+        let id = |inode| FileId { device: 1, inode, birth: 3 };
+        let known = |committed| Known { generation: 2, committed, check: 9, family: 0 };
+        for inode in 0..RETURNED_MAX as u64 + 2 {
+            all.give_back(id(inode), known(inode));
+        }
+        assert_eq!((all.claim(id(0)), all.claim(id(1))), (None, None), "the oldest are forgotten");
+        assert_eq!((all.claim(id(2)), all.claim(id(2))), (Some(known(2)), None));
+        all.give_back(id(2), known(7));
+        assert_eq!(all.peek(id(2)), Some(known(7)));
+        assert!(all.files.len() <= RETURNED_MAX && all.returned.len() <= RETURNED_MAX);
     }
 
     #[test]

@@ -14,34 +14,37 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use taffrail_kit::clock;
 use taffrail_model::limits;
-use taffrail_model::record::Position;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::chain::{Chain, Progress, Reach, Turn, take_number};
 use super::hint::Watches;
 use super::identity::FileId;
 use super::metrics::Metrics;
-use super::pipeline::FileStatus;
 use super::positions::Positions;
 use super::{Config, FileNumber, Labeler, VolumeRules};
 use crate::batch::{Batch, Builder, Taken};
 use crate::discover::Scanner;
 use crate::ship::{Outgoing, Parcel, Request};
-use crate::spool::ledger::Entry;
 
 mod ending;
+mod event;
 mod lag;
 mod ledger;
 mod place;
 mod reconcile;
+mod remote;
+mod room;
+mod unpack;
+
+pub use event::{Event, Mode};
+use reconcile::ChainKey;
 
 /// How many batches may wait for their acknowledgement. One is sent, one is ready, one is a reserve
 /// for the time that an answer takes to come back.
@@ -52,63 +55,6 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// How long after a hint folders are looked at more often, and how often.
 const HOT_FOR: Duration = Duration::from_secs(2);
 const HOT_INTERVAL: Duration = Duration::from_millis(200);
-
-/// What the reader is told.
-#[derive(Debug)]
-pub enum Event {
-    /// What is known of this node's files: reading begins.
-    Positions {
-        /// Up to where each is in the store or in the spool.
-        known: Vec<Position>,
-        /// Whether the collector has said so. If not, it is what was known before, and less may be
-        /// known than is in the store.
-        firm: bool,
-        /// Files of before with bytes that were not safe.
-        ledger: Vec<Entry>,
-    },
-    /// The collector has gone away or come back: the mode says which.
-    Mode(Arc<Mode>),
-    /// A batch has been dealt with: these files are in the store or in the spool up to there.
-    Acknowledged(Vec<(FileNumber, u64)>),
-    /// A batch did not continue what is committed: go back.
-    Conflict(Vec<Position>),
-    /// Something may be new in a folder. The flag is taken down before looking.
-    Hint(Arc<AtomicBool>),
-    /// Somebody wants to know.
-    Status(oneshot::Sender<Vec<FileStatus>>),
-    /// Read no more, hand over the open batch, end.
-    Stop,
-}
-
-/// Whether the collector is away. However often that changes, one event at a time is under way: the
-/// channel's room is for the answers.
-#[derive(Debug, Default)]
-pub struct Mode {
-    away: AtomicBool,
-    waiting: AtomicBool,
-}
-
-impl Mode {
-    /// Changes it. Returns whether the reader is to be told.
-    pub fn set(&self, away: bool) -> bool {
-        self.away.store(away, Ordering::Release);
-        !self.waiting.swap(true, Ordering::AcqRel)
-    }
-
-    /// What it is now; the next change is told again.
-    #[must_use]
-    pub fn take(&self) -> bool {
-        self.waiting.store(false, Ordering::Release);
-        self.away.load(Ordering::Acquire)
-    }
-}
-
-/// What a chain is known by.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum ChainKey {
-    Folder(PathBuf),
-    File(FileId),
-}
 
 /// All files of the node.
 pub struct Reader {
@@ -122,6 +68,13 @@ pub struct Reader {
     chains: BTreeMap<u64, Box<Chain>>,
     keys: HashMap<ChainKey, u64>,
     chain_of: HashMap<FileNumber, u64>,
+    /// Which chain took up a file last.
+    file_of: HashMap<FileId, u64>,
+    /// How many files are held, as counted last; and whether nothing could be let go of since.
+    held: usize,
+    crowded: bool,
+    /// What is asked for of files on network file systems that are not read yet.
+    pending: remote::Pending,
     positions: Option<Positions>,
     /// Whether they are the collector's.
     firm: bool,
@@ -143,6 +96,8 @@ pub struct Reader {
     /// The chain whose turn is next, when a round was broken off.
     cursor: u64,
     next_scan: Instant,
+    /// When the last look at the folders ended.
+    last_scan: Option<Instant>,
     /// After a hint folders are looked at more often for a while: a new pod's files come one by one.
     hot_until: Instant,
     /// When the first record of the open batch came.
@@ -180,6 +135,10 @@ impl Reader {
             chains: BTreeMap::new(),
             keys: HashMap::new(),
             chain_of: HashMap::new(),
+            file_of: HashMap::new(),
+            held: 0,
+            crowded: false,
+            pending: remote::Pending::default(),
             positions: None,
             firm: false,
             away: None,
@@ -194,6 +153,7 @@ impl Reader {
             next_chain: 0,
             cursor: 0,
             next_scan: now,
+            last_scan: None,
             hot_until: now + HOT_FOR,
             open_since: None,
             under_way: 0,
@@ -286,8 +246,11 @@ impl Reader {
             Event::Conflict(positions) => self.rewind(&positions),
             Event::Hint(waiting) => {
                 waiting.store(false, Ordering::Release);
-                self.hot_until = Instant::now() + HOT_FOR;
-                self.next_scan = Instant::now();
+                let now = Instant::now();
+                self.hot_until = now + HOT_FOR;
+                // However many hints there are, there is a pause between two looks.
+                let soon = self.last_scan.map_or(now, |last| now.max(last + self.config.poll_min));
+                self.next_scan = self.next_scan.min(soon);
             }
             Event::Status(answer) => {
                 // The asker may have gone away meanwhile.
@@ -310,10 +273,11 @@ impl Reader {
         let cursor = self.cursor;
         let mut order: Vec<u64> = due(cursor..).collect();
         order.extend(due(0..).take_while(|id| *id < cursor));
-        let (mut more, mut bytes) = (false, 0);
+        let (mut more, mut waits, mut bytes) = (false, false, 0);
         for id in order {
             let progress = self.turn(id, now);
             more |= progress.more;
+            waits |= progress.waits;
             bytes += progress.bytes;
             if self.builder.bytes() >= self.config.batch_bytes {
                 self.hand_over();
@@ -323,7 +287,7 @@ impl Reader {
                 }
             }
         }
-        if bytes == 0 && self.chains.values().all(|c| c.whole) {
+        if bytes == 0 && !waits && self.chains.values().all(|c| c.whole) {
             self.pass_in_silence();
         }
         self.cursor = 0;
@@ -345,6 +309,10 @@ impl Reader {
         let held = chain.held();
         let progress = self.with_turn(now, |turn| chain.turn(turn));
         let opened = chain.held() > held;
+        self.held = (self.held + chain.held()).saturating_sub(held);
+        if let Some(positions) = &mut self.positions {
+            chain.left.drain(..).for_each(|(id, known)| positions.give_back(id, known));
+        }
         if self.next_number != numbers {
             self.chain_of.extend(chain.files.iter().map(|f| (f.number, id)));
         }

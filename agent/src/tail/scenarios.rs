@@ -6,6 +6,7 @@ mod content;
 mod faults;
 mod files;
 mod fixtures;
+mod lanes;
 mod meaning;
 mod volumes;
 mod world;

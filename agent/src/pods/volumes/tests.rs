@@ -24,7 +24,7 @@ fn roots(kubelet: &Path) -> Roots {
 fn resolve(pod: Pod, root: &Path) -> (Vec<(PathBuf, String)>, Vec<Problem>) {
     let (mut table, pods) = Table::new(Origin::File);
     table.apply(Event::Applied(pod.into()), tokio::time::Instant::now());
-    let (found, problems) = rules(&pods.now(), &roots(root));
+    let (found, problems) = rules(&pods.now(), &roots(root), &mut Lanes::default());
     let short = |rule: VolumeRule| {
         let RuleKind::Volume { namespace, pod, uid, .. } = rule.kind else { panic!("a pod's") };
         assert_eq!((&*namespace, &*pod, &*uid), ("shop", "web", "u-1"));
@@ -145,9 +145,10 @@ fn folders_of_the_node_are_looked_for_below_its_root() {
         ("/../../run/app", real.join("run/app")),
         ("/not/there", host.path().join("not/there")),
     ] {
-        assert_eq!(of_host(Path::new(path), &roots), expected, "{path}");
+        assert_eq!(of_host(Path::new(path), &roots, &Lanes::default()), expected, "{path}");
     }
-    assert_eq!(of_host(Path::new("/x"), &Roots { host: None, ..roots }), Path::new("/x"));
+    let none = Roots { host: None, ..roots };
+    assert_eq!(of_host(Path::new("/x"), &none, &Lanes::default()), Path::new("/x"));
 }
 
 #[tokio::test]
@@ -159,7 +160,7 @@ async fn volumes_of_pods_that_end_are_lent_and_go_over_to_the_next_pod() {
         ..pod("a", vec![volume("a", VolumeSource::HostPath("/srv/logs".into()))])
     };
     let of = |pods: &Pods| {
-        let rules = rules(&pods.now(), &roots(Path::new("/k"))).0;
+        let rules = rules(&pods.now(), &roots(Path::new("/k")), &mut Lanes::default()).0;
         let short = |rule: VolumeRule| match rule.kind {
             RuleKind::Volume { uid, .. } => (uid, rule.lent),
             RuleKind::Plain => panic!("a pod's"),

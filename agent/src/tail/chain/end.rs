@@ -8,6 +8,7 @@ use super::{Chain, Step, Turn, format};
 use crate::tail::file::Read;
 use crate::tail::identity::look_at;
 use crate::tail::join::Joiner;
+use crate::tail::lane;
 
 /// How long a file without its old name, but still with another, is read on.
 const RENAMED_QUIET: Duration = Duration::from_secs(300);
@@ -81,6 +82,7 @@ impl Chain {
                 file.passed_at = Some(turn.now);
             }
             Ok(Read::Skipped(_)) => file.passed_at = Some(turn.now),
+            Err(error) if lane::is_absent(&error) => {}
             Ok(Read::End) | Err(_) => {
                 let silent = file
                     .passed_at
@@ -96,6 +98,7 @@ impl Chain {
                 joiner.give_up(&mut sink);
                 self.processor.flush(turn.now, turn.builder);
                 if file.committed >= file.lines.resume() {
+                    file.unlinked = file.look().is_ok_and(|look| look.links == 0);
                     file.close();
                 }
             }

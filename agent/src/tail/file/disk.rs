@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -61,9 +62,48 @@ pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
     }
 }
 
+/// What came of reading behind a position.
+#[derive(Debug)]
+pub(super) enum Fetched {
+    /// New bytes, at this range of the buffer.
+    Data(Range<usize>),
+    /// A hole up to an offset, the bytes before which are these; so many bytes were looked at.
+    Hole { to: u64, tail: Vec<u8>, examined: usize },
+    /// Nothing new.
+    End,
+    /// The bytes before the position are others than `tail`.
+    Replaced,
+}
+
+/// Reads behind `position`, and looks whether what is before it is still `tail`. A hole is looked
+/// for only between lines.
+pub(super) fn fetch(
+    file: &File,
+    buffer: &mut [u8],
+    tail: &[u8],
+    position: u64,
+    between_lines: bool,
+) -> io::Result<Fetched> {
+    let before = tail.len();
+    let count = read_at(file, buffer, position - before as u64)?;
+    if count < before || buffer[..before] != *tail {
+        return Ok(Fetched::Replaced);
+    }
+    if count == before {
+        return Ok(Fetched::End);
+    }
+    let skipped = || hole(file, &buffer[before..count], position);
+    if let Some(to) = between_lines.then(skipped).flatten() {
+        // One hole a call: zeros and holes by turns must not become a deep stack.
+        let tail = bytes_before(file, to)?;
+        return Ok(Fetched::Hole { to, tail, examined: count - before });
+    }
+    Ok(Fetched::Data(before..count))
+}
+
 /// The end of the hole in the file that the zeros at the start of `bytes`, read at `position`, reach
 /// into, if they do. A hole mostly begins behind the zeros that fill up a page.
-pub(super) fn hole(file: &File, bytes: &[u8], position: u64) -> Option<u64> {
+fn hole(file: &File, bytes: &[u8], position: u64) -> Option<u64> {
     const PAGE: usize = 4096;
     let first = &bytes[..bytes.len().min(PAGE)];
     if first.is_empty() || first.iter().any(|b| *b != 0) {

@@ -36,6 +36,8 @@ impl Reader {
                 files += 1;
                 open += i64::from(file.is_held());
                 let at_end = file.position() == file.committed;
+                // What cannot be looked at is no older and no longer than it was.
+                let seen = seen && file.error.is_none();
                 if at_end && seen && (silent || !file.is_held()) {
                     // It was read to its end when it was looked at last: no need to ask for its size.
                     file.marks.look(file.committed, file.committed, now - pause);
@@ -47,12 +49,18 @@ impl Reader {
         let to_gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.metrics.files.set(files);
         self.metrics.files_open.set(open);
+        self.held = usize::try_from(open).unwrap_or(0);
+        let hanging = self.scanner.lanes.hanging().count();
+        self.metrics.volumes_hanging.set(i64::try_from(hanging).unwrap_or(i64::MAX));
         self.metrics.lag_bytes.set(to_gauge(behind.bytes));
         self.metrics.lag_bytes_max.set(to_gauge(behind.most));
         self.metrics.lag_seconds.set(behind.since.map_or(0.0, |since| seconds(now - since)));
         let chains = &self.chains;
         self.chain_of.retain(|number, chain| {
             chains.get(chain).is_some_and(|c| c.files.iter().any(|f| f.number == *number))
+        });
+        self.file_of.retain(|id, chain| {
+            chains.get(chain).is_some_and(|c| c.files.iter().any(|f| f.id == *id))
         });
     }
 
@@ -89,7 +97,7 @@ impl Reader {
 impl Behind {
     fn add(&mut self, file: &mut TailFile, now: Nanos) {
         let size = file.look().map_or(0, |l| l.size).max(file.position());
-        if !file.is_packed() {
+        if !file.is_packed() && file.error.is_none() {
             file.marks.look(size, file.committed, now);
         }
         let bytes = size.saturating_sub(file.committed);

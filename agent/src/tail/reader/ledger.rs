@@ -2,7 +2,7 @@
 //! collector has told its positions.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use taffrail_model::Labels;
@@ -93,7 +93,12 @@ impl Reader {
             let Some((id, ..)) = parse_source(&self.config.node, &source) else { continue };
             let held = |f: &TailFile| f.id == id || *f.source == source;
             let here = self.chains.values().flat_map(|c| &c.files).any(held);
-            if begin >= size || here || is_in_folder(Path::new(&path), id, size) {
+            let own = PathBuf::from(&path);
+            let look = move || Ok(is_in_folder(&own, id, size));
+            if begin >= size
+                || here
+                || self.scanner.lanes.run(Path::new(&path), look).unwrap_or(true)
+            {
                 continue;
             }
             let gap = Gap {

@@ -28,6 +28,7 @@ impl Reader {
     pub(super) fn begin(&mut self, known: &[Position], firm: bool, ledger: Vec<Entry>) {
         let mut positions = Positions::new(&self.config.node, known);
         let line_max = physical_line_max(&self.config);
+        self.forget_unread_remote();
         for file in self.chains.values_mut().flat_map(|c| &mut c.files) {
             let claimed = positions.claim(file.id);
             if let Some(claimed) = claimed.filter(|_| file.labelled.is_none())

@@ -1,22 +1,29 @@
-//! What the folders hold against what is being read: opens new files, follows renames, and judges
-//! compressed ones.
+//! What the folders hold against what is being read: opens new files and follows renames.
 //!
 //! A file is known by its identity, so a rename only changes its path. A file that cannot be opened
-//! is tried again with each scan. A compressed file is read only as far as its content is not known
-//! under another identity.
+//! is tried again with each scan.
 
+use std::collections::HashSet;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use taffrail_kit::clock;
 
-use super::{ChainKey, HOT_INTERVAL, Reader};
-use crate::discover::{self, Found, Listing, Place};
+use super::{HOT_INTERVAL, Reader};
+use crate::discover::{self, Found, Listing};
 use crate::tail::FileKind;
-use crate::tail::chain::{Chain, Marker, physical_line_max};
+use crate::tail::chain::{Chain, physical_line_max};
 use crate::tail::file::{self, Head, TailFile};
 use crate::tail::identity::{self, FileId, Look, Version, look_at};
-use crate::tail::packed::{self, Unpacked};
+use crate::tail::lane::is_absent;
+
+/// What a chain is known by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum ChainKey {
+    Folder(PathBuf),
+    File(FileId),
+}
 
 impl Reader {
     /// Looks at the folders and takes up what has changed.
@@ -24,7 +31,9 @@ impl Reader {
         let hot = now < self.hot_until;
         let interval = self.config.scan_interval;
         self.next_scan = now + if hot { interval.min(HOT_INTERVAL) } else { interval };
-        let rules = (self.rules)();
+        self.crowded = false;
+        self.scanner.lanes.refresh();
+        let rules = (self.rules)(&mut self.scanner.lanes);
         let scan = self.scanner.scan(rules, clock::unix_nanos());
         if let Some(watches) = &mut self.watches {
             watches.forget(&scan.gone);
@@ -44,12 +53,11 @@ impl Reader {
                 self.reconcile_files(listing, now);
             }
         }
-        for folder in scan.gone {
-            for chain in self.chains.values_mut().filter(|c| c.folder == folder) {
-                chain.gone = true;
-                chain.whole = true;
-                chain.files.iter_mut().for_each(|f| f.listed = false);
-            }
+        let gone: HashSet<_> = scan.gone.into_iter().collect();
+        for chain in self.chains.values_mut().filter(|c| gone.contains(&c.folder)) {
+            chain.gone = true;
+            chain.whole = true;
+            chain.files.iter_mut().for_each(|f| f.listed = false);
         }
         for file in self.chains.values_mut().flat_map(|c| &mut c.files) {
             if let Some(root) = &file.beneath {
@@ -60,6 +68,8 @@ impl Reader {
         // Those that could not be let go of when others were opened may be in the store by now.
         self.hold_at_most(self.config.open_files_max);
         self.keep_count();
+        self.pending.tidy(now);
+        self.last_scan = Some(Instant::now());
     }
 
     fn reconcile_container(&mut self, listing: Listing, now: Instant) {
@@ -115,43 +125,51 @@ impl Reader {
         for chain in self.chains.values_mut().filter(|c| c.folder == listing.folder) {
             chain.files.iter_mut().for_each(|f| f.listed = false);
         }
+        let mut absent = HashSet::new();
         for found in listing.files {
-            let look = match look_at(&found.path, false) {
-                Ok(look) if look.regular => look,
-                Ok(_) => continue,
-                Err(error) => {
-                    self.unreadable(&listing.folder, &found, &error);
-                    continue;
+            let path = found.path.clone();
+            match self.take_alone(found.clone(), &listing.folder, now) {
+                Err(error) if is_absent(&error) => {
+                    absent.insert(path);
                 }
-            };
-            let key = ChainKey::File(look.id);
-            let rotated = found.place.rotated.is_some();
-            if rotated && !self.keys.contains_key(&key) && !self.goes_on(&look, &listing.folder) {
-                continue;
-            }
-            let id = self.chain(key.clone(), &listing.folder, now);
-            let Some(mut chain) = self.chains.remove(&id) else { continue };
-            chain.folder.clone_from(&listing.folder);
-            chain.alone = true;
-            chain.next_look = now;
-            let taken = self.take_plain(&mut chain, id, found.clone(), look);
-            chain.gone = false;
-            // What was rotated away is read to its end, and then closed.
-            chain.files.iter_mut().for_each(|f| f.listed &= !rotated);
-            if let Err(error) = taken {
-                self.unreadable(&listing.folder, &found, &error);
-            }
-            if chain.files.is_empty() {
-                self.keys.remove(&key);
-            } else {
-                self.chains.insert(id, chain);
+                Err(error) => self.unreadable(&listing.folder, &found, &error),
+                Ok(()) => {}
             }
         }
+        self.keep_listed(&listing.folder, &absent);
+    }
+
+    /// One file of a folder whose files stand each for itself.
+    fn take_alone(&mut self, found: Found, folder: &Path, now: Instant) -> io::Result<()> {
+        let look = self.look_at(&found.path, now)?;
+        if !look.regular {
+            return Ok(());
+        }
+        let key = ChainKey::File(look.id);
+        let rotated = found.place.rotated.is_some();
+        if rotated && !self.keys.contains_key(&key) && !self.goes_on(&look, folder) {
+            return Ok(());
+        }
+        let id = self.chain(key.clone(), folder, now);
+        let Some(mut chain) = self.chains.remove(&id) else { return Ok(()) };
+        folder.clone_into(&mut chain.folder);
+        chain.alone = true;
+        chain.next_look = now;
+        let taken = self.take_plain(&mut chain, id, found, look);
+        chain.gone = false;
+        // What was rotated away is read to its end, and then closed.
+        chain.files.iter_mut().for_each(|f| f.listed &= !rotated);
+        if chain.files.is_empty() {
+            self.keys.remove(&key);
+        } else {
+            self.chains.insert(id, chain);
+        }
+        taken
     }
 
     /// Whether a file that was rotated away has more than is in the store. One that is not known at
     /// all was rotated before anybody looked.
-    fn goes_on(&mut self, look: &Look, folder: &std::path::Path) -> bool {
+    fn goes_on(&mut self, look: &Look, folder: &Path) -> bool {
         let Some(positions) = &self.positions else {
             self.scanner.forget(folder);
             return false;
@@ -159,7 +177,7 @@ impl Reader {
         positions.peek(look.id).is_some_and(|known| known.committed < look.size)
     }
 
-    fn chain(&mut self, key: ChainKey, folder: &std::path::Path, now: Instant) -> u64 {
+    fn chain(&mut self, key: ChainKey, folder: &Path, now: Instant) -> u64 {
         *self.keys.entry(key).or_insert_with(|| {
             self.next_chain += 1;
             let chain = Chain::new(folder.to_owned(), &self.config, now);
@@ -191,148 +209,77 @@ impl Reader {
             file.place = found.place;
             file.listed = true;
             if !file.is_open() && look.size > file.position() {
-                file.rewind(file.position(), line_max)?;
+                file.take_up(line_max)?;
+                self.held += usize::from(file.is_held());
             }
             return Ok(());
         }
-        if self.chains.values().flat_map(|c| &c.files).any(|f| f.id == look.id && f.is_open()) {
+        if self.is_read_elsewhere(look.id) {
             return Err(io::Error::other("is being read under another name"));
         }
         self.make_room()?;
+        let lane = found.beneath.is_some().then(|| self.scanner.lanes.of(&found.path)).flatten();
+        let file = match lane {
+            Some(lane) => self.open_remote(&lane, id, found, look.id)?,
+            None => self.open_plain(chain, id, found)?,
+        };
+        let Some(mut file) = file else { return Ok(()) };
+        file.lent = file.beneath.as_deref().is_some_and(|root| self.scanner.lends(root));
+        file.hand_back();
+        self.add(chain, id, file);
+        Ok(())
+    }
+
+    fn open_plain(&mut self, chain: &Chain, id: u64, found: Found) -> io::Result<Option<TailFile>> {
+        let line_max = physical_line_max(&self.config);
         let opened = file::open(&found.path, found.beneath.as_deref())?;
         let look = identity::look(&opened)?;
         if !look.regular || chain.files.iter().any(|f| f.id == look.id) {
-            return Ok(());
+            return Ok(None);
         }
-        let family = identity::family(&found.kind);
-        let source = identity::source(&self.config.node, look.id, family, Version::Generation(0));
-        let number = self.new_number(id);
-        let head = Head { number, id: look.id, source: source.into(), generation: 0, found };
+        let head = self.head(id, found, look.id);
         let mut file = TailFile::plain(opened, head, 0, line_max)?;
-        file.lent = file.beneath.as_deref().is_some_and(|root| self.scanner.lends(root));
-        if let Some(known) = self.positions.as_mut().and_then(|p| p.claim(look.id)) {
+        if let Some(known) = self.positions.as_ref().and_then(|p| p.peek(look.id)) {
             file.resume(known, &self.config.node, line_max)?;
+            self.claim(look.id);
         }
-        file.hand_back();
+        Ok(Some(file))
+    }
+
+    pub(super) fn claim(&mut self, id: FileId) {
+        if let Some(positions) = &mut self.positions {
+            positions.claim(id);
+        }
+    }
+
+    pub(super) fn head(&mut self, chain: u64, found: Found, id: FileId) -> Head {
+        let family = identity::family(&found.kind);
+        let source = identity::source(&self.config.node, id, family, Version::Generation(0));
+        Head { number: self.new_number(chain), id, source: source.into(), generation: 0, found }
+    }
+
+    pub(super) fn add(&mut self, chain: &mut Chain, id: u64, file: TailFile) {
+        self.held += usize::from(file.is_held());
+        self.file_of.insert(file.id, id);
         // Most containers have one file: room for more would be most of what a file costs.
         chain.files.reserve_exact(1);
         chain.files.push(file);
-        Ok(())
-    }
-
-    fn take_packed(
-        &mut self,
-        chain: &mut Chain,
-        id: u64,
-        found: Found,
-        look: Look,
-    ) -> io::Result<()> {
-        if let Some(file) = chain.files.iter_mut().find(|f| f.id == look.id) {
-            file.listed = true;
-        }
-        if chain.packed.contains(&look.id) {
-            return Ok(());
-        }
-        // Only the collector's positions tell all that was read of it.
-        let Some(positions) = self.positions.as_mut().filter(|_| self.firm) else {
-            self.scanner.forget(&chain.folder);
-            return Ok(());
-        };
-        let size = packed::unpacked_size(&found.path)?;
-        let path = found.path.clone();
-        let marker = Marker { id: look.id, size, place: found.place.clone(), path: path.clone() };
-        if is_covered(chain, &found, size) {
-            chain.packed.insert(look.id);
-            chain.markers.push(marker);
-            return Ok(());
-        }
-        let family = identity::family(&found.kind);
-        // What is damaged now will not heal: it is tried once.
-        chain.packed.insert(look.id);
-        let own = identity::source(&self.config.node, look.id, 0, Version::Unpacked);
-        let (source, generation, position) = if let Some(done) = positions.claim_unpacked(look.id) {
-            (own, 0, done)
-        } else if let Some((of, known)) =
-            packed::find_resume(&path, size, &positions.unclaimed(family))?
-        {
-            positions.claim_in_order(of, family);
-            chain.markers.push(marker);
-            let source = identity::source(
-                &self.config.node,
-                of,
-                family,
-                Version::Generation(known.generation),
-            );
-            (source, known.generation, known.committed)
-        } else {
-            (own, 0, 0)
-        };
-        if position < size {
-            self.make_room()?;
-            let content = Unpacked::open(&path, position)?;
-            let number = self.new_number(id);
-            let head = Head { number, id: look.id, source: source.into(), generation, found };
-            chain.files.reserve_exact(1);
-            chain.files.push(TailFile::packed(content, head, physical_line_max(&self.config)));
-        }
-        Ok(())
-    }
-
-    /// Sees to it that one more file may be opened.
-    fn make_room(&mut self) -> io::Result<()> {
-        let max = self.config.open_files_max;
-        if self.hold_at_most(max.saturating_sub(1)) {
-            return Ok(());
-        }
-        Err(io::Error::other(format!("more than {max} files are open")))
-    }
-
-    /// Lets go of files that are in the store up to their ends until no more than `max` are held:
-    /// those that are silent first, then those that grow. Returns whether that could be done.
-    pub(super) fn hold_at_most(&mut self, max: usize) -> bool {
-        let files = self.chains.values().flat_map(|c| &c.files);
-        let held = files.filter(|f| f.is_held()).count();
-        let Some(surplus) = held.checked_sub(max).filter(|s| *s > 0) else { return true };
-        // A few more: the next file will need room too.
-        let wanted = surplus + max / 16;
-        let mut parked = 0;
-        for growing in [false, true] {
-            let silent = self.config.poll_max;
-            let chains = self.chains.values_mut().filter(|c| growing == (c.pause < silent));
-            let files = chains.flat_map(|c| &mut c.files).filter_map(|f| f.park().then_some(()));
-            parked += files.take(wanted - parked).count();
-        }
-        parked >= surplus
     }
 
     /// Notes why a file is not read, and has its folder looked at again.
-    fn unreadable(&mut self, folder: &std::path::Path, found: &Found, error: &io::Error) {
+    fn unreadable(&mut self, folder: &Path, found: &Found, error: &io::Error) {
         self.scanner.forget(folder);
-        let leads_nowhere = || std::fs::read_link(&found.path).is_ok();
+        let lane = self.scanner.lanes.of(&found.path).filter(|_| found.beneath.is_some());
+        let leads_nowhere = || lane.is_none() && std::fs::read_link(&found.path).is_ok();
         if error.kind() == io::ErrorKind::NotFound && !leads_nowhere() {
             return;
         }
         tracing::debug!(path = %found.path.display(), %error, "cannot open file");
         self.metrics.read_errors.inc();
-        self.problems.insert(found.path.clone(), discover::explain(&found.path, error));
+        let why = match lane {
+            Some(_) => error.to_string(),
+            None => discover::explain(&found.path, error),
+        };
+        self.problems.insert(found.path.clone(), why);
     }
-}
-
-/// Whether the content of a compressed file is being read, or was, from the file that it was made
-/// of: that file was seen under the same rotation time; or it had the live name when it was seen
-/// last, has none any more, and is as long. Then its place is now known.
-fn is_covered(chain: &mut Chain, found: &Found, size: u64) -> bool {
-    let Place { restart, rotated, .. } = &found.place;
-    let Some(rotated) = rotated else { return false };
-    if chain.covered.contains(&(*restart, rotated.clone())) {
-        return true;
-    }
-    let same = chain.files.iter_mut().find(|f| {
-        let vanished = !f.listed && f.place.rotated.is_none() && f.place.restart == *restart;
-        vanished && f.is_open() && f.look().is_ok_and(|l| l.size == size)
-    });
-    let Some(file) = same else { return false };
-    file.place.rotated = Some(rotated.clone());
-    chain.covered.insert((*restart, rotated.clone()));
-    true
 }

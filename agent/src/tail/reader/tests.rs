@@ -1,10 +1,12 @@
 //! The reader alone, with a shipper that takes nothing until it is asked to.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc::sync_channel;
 
 use prometheus::Registry;
 use taffrail_model::Labels;
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::tail::Labeling;
@@ -38,7 +40,7 @@ fn a_channel_full_of_void_batches_drops_nothing() {
     let labeler: Labeler = Arc::new(|_, _| Labeling::Ready(Labels::from_pairs([("app", "a")])));
     let metrics = Metrics::register(&Registry::new()).unwrap();
     let (sender, mut out) = mpsc::channel(1);
-    let reader = Reader::new(config, labeler, Arc::new(Vec::new), metrics, sender).unwrap();
+    let reader = Reader::new(config, labeler, Arc::new(|_| Vec::new()), metrics, sender).unwrap();
     let (events, told) = sync_channel(8);
     let thread = std::thread::spawn(move || reader.run(&told));
     events.send(Event::Positions { known: Vec::new(), firm: true, ledger: Vec::new() }).unwrap();
@@ -57,4 +59,40 @@ fn a_channel_full_of_void_batches_drops_nothing() {
     assert_eq!(ranges_up_to(&mut out, whole), [(1, 0, whole)]);
     events.send(Event::Stop).unwrap();
     thread.join().unwrap();
+}
+
+/// A reader that nobody runs, and how often it has asked for the rules.
+fn reader(root: PathBuf, poll_min: Duration) -> (Reader, Arc<AtomicUsize>) {
+    let config = Config { pods_root: Some(root), poll_min, ..Config::new("n") };
+    let metrics = Metrics::register(&Registry::new()).unwrap();
+    let labeler: Labeler = Arc::new(|_, _| Labeling::Wait);
+    let scans = Arc::<AtomicUsize>::default();
+    let counted = scans.clone();
+    let rules: VolumeRules = Arc::new(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Vec::new()
+    });
+    let (out, _parcels) = mpsc::channel(1);
+    (Reader::new(config, labeler, rules, metrics, out).unwrap(), scans)
+}
+
+#[test]
+fn between_two_looks_there_is_a_pause_however_many_hints_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut reader, scans) = reader(folder.path().into(), Duration::from_secs(3600));
+    let hint = || Event::Hint(Arc::new(AtomicBool::new(true)));
+    reader.handle(hint());
+    reader.work();
+    assert_eq!(scans.load(Ordering::Relaxed), 1, "the first is at once");
+    for _ in 0..1000 {
+        reader.handle(hint());
+        reader.work();
+    }
+    assert!(reader.next_scan <= Instant::now() + HOT_INTERVAL, "none is put off");
+    assert!(scans.load(Ordering::Relaxed) < 100, "{scans:?}");
+    reader.config.poll_min = Duration::ZERO;
+    let before = scans.load(Ordering::Relaxed);
+    reader.handle(hint());
+    reader.work();
+    assert_eq!(scans.load(Ordering::Relaxed), before + 1, "it is the pause that is waited for");
 }

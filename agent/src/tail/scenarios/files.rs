@@ -347,3 +347,53 @@ async fn an_open_line_waits_across_an_empty_file() {
     fs::remove_dir_all(w.folder.path().join("pods/ns_pod_uid")).unwrap();
     w.expect(&["1", "half"]).await;
 }
+
+#[tokio::test]
+async fn a_rotated_file_that_grows_when_it_was_done_with() {
+    let mut w = World::new().await;
+    w.start();
+    w.write("0.log", STDOUT, &["1"]);
+    w.expect(&["1"]).await;
+    w.rename("0.log", T1);
+    w.write("0.log", STDOUT, &["2"]);
+    w.expect(&["1", "2"]).await;
+    w.until_file("it is done with", |f| f.path.ends_with(T1) && !f.open).await;
+    w.write(T1, STDOUT, &["3"]);
+    w.rename("0.log", T2);
+    w.write("0.log", STDOUT, &["4"]);
+    w.fake.until("all", |k| k.lines.len() == 4).await;
+    w.settled().await;
+    assert_eq!(w.fake.with(|k| (k.lines.len(), k.conflicts)), (4, 0));
+}
+
+#[tokio::test]
+async fn let_go_of_then_rotated_compressed_and_removed_between_two_looks() {
+    let mut w = World::new().await;
+    w.config.open_files_max = 1;
+    w.write("0.log", STDOUT, &["1"]);
+    w.start();
+    w.expect(&["1"]).await;
+    let other = w.folder.path().join("pods/ns_other_uid/app");
+    fs::create_dir_all(&other).unwrap();
+    append(&other.join("0.log"), &cri(STDOUT, "other"));
+    w.expect(&["1", "other"]).await;
+    let held = || {
+        let open = fs::read_dir("/proc/self/fd").unwrap();
+        open.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()).any(|p| p == w.path("0.log"))
+    };
+    while held() {
+        append(&other.join("0.log"), "");
+        tokio::task::yield_now().await;
+    }
+    // What the kubelet does in a second is done by the next look.
+    let aside = w.folder.path().join("aside");
+    fs::copy(w.path("0.log"), &aside).unwrap();
+    append(&aside, &(cri(STDOUT, "2") + &cri(STDOUT, "3")));
+    compress(&aside);
+    fs::remove_file(w.path("0.log")).unwrap();
+    fs::rename(aside.with_added_extension("gz"), w.path(&format!("{T1}.gz"))).unwrap();
+    w.write("0.log", STDOUT, &["4"]);
+    w.expect(&["1", "other", "2", "3", "4"]).await;
+    w.settled().await;
+    assert_eq!(w.fake.with(|k| (k.lines.len(), k.conflicts)), (5, 0));
+}

@@ -35,7 +35,13 @@ async fn nothing_is_held(root: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rotated_while_the_agent_is_down() {
-    let mut w = World::new().await;
+    rotated_while_the_agent_is_down_in(World::new().await).await;
+    for served in [false, true] {
+        rotated_while_the_agent_is_down_in(World::new().await.on_network("log", served)).await;
+    }
+}
+
+async fn rotated_while_the_agent_is_down_in(mut w: World) {
     let root = w.folder.path().join("log");
     fs::create_dir(&root).unwrap();
     let log = root.join("a.log");
@@ -68,7 +74,13 @@ async fn rotated_while_the_agent_is_down() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn copied_and_truncated() {
-    let mut w = World::new().await;
+    copied_and_truncated_in(World::new().await).await;
+    for served in [false, true] {
+        copied_and_truncated_in(World::new().await.on_network("log", served)).await;
+    }
+}
+
+async fn copied_and_truncated_in(mut w: World) {
     let root = w.folder.path().join("log");
     fs::create_dir(&root).unwrap();
     let log = root.join("a.log");
@@ -93,7 +105,16 @@ async fn copied_and_truncated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lent_volume_is_read_but_never_kept_busy() {
-    let mut w = World::new().await;
+    a_lent_volume_is_read_but_never_kept_busy_in(World::new().await).await;
+    for served in [false, true] {
+        a_lent_volume_is_read_but_never_kept_busy_in(
+            World::new().await.on_network("volume", served),
+        )
+        .await;
+    }
+}
+
+async fn a_lent_volume_is_read_but_never_kept_busy_in(mut w: World) {
     let root = w.folder.path().join("volume");
     fs::create_dir(&root).unwrap();
     let rule = VolumeRule::new(&root, "*.log", of_pod("1"));
@@ -102,7 +123,8 @@ async fn a_lent_volume_is_read_but_never_kept_busy() {
     append(&root.join("a.log"), "1\n");
     w.expect(&["1"]).await;
     w.settled().await;
-    assert!(!held(&root).is_empty(), "a volume that stays is held");
+    let holds = w.may_hold();
+    assert_eq!(!held(&root).is_empty(), holds, "a volume that stays is held");
     set(&w, vec![VolumeRule { lent: true, ..rule.clone() }]);
     nothing_is_held(&root).await;
     append(&root.join("a.log"), "2\n3\nhalf ");
@@ -121,7 +143,14 @@ async fn a_lent_volume_is_read_but_never_kept_busy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lent_volume_is_free_while_the_collector_is_away() {
-    let mut w = World::new().await;
+    a_lent_volume_is_free_while_the_collector_is_away_in(World::new().await).await;
+    for served in [false, true] {
+        let w = World::new().await.on_network("volume", served);
+        a_lent_volume_is_free_while_the_collector_is_away_in(w).await;
+    }
+}
+
+async fn a_lent_volume_is_free_while_the_collector_is_away_in(mut w: World) {
     let root = w.folder.path().join("volume");
     fs::create_dir(&root).unwrap();
     let lines: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
@@ -140,7 +169,13 @@ async fn a_lent_volume_is_free_while_the_collector_is_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_goes_over_to_the_next_pod() {
-    let mut w = World::new().await;
+    a_volume_goes_over_to_the_next_pod_in(World::new().await).await;
+    for served in [false, true] {
+        a_volume_goes_over_to_the_next_pod_in(World::new().await.on_network("claim", served)).await;
+    }
+}
+
+async fn a_volume_goes_over_to_the_next_pod_in(mut w: World) {
     let root = w.folder.path().join("claim");
     let (first, second) = (w.folder.path().join("pod-1"), w.folder.path().join("pod-2"));
     fs::create_dir(&root).unwrap();
@@ -169,7 +204,16 @@ async fn a_volume_goes_over_to_the_next_pod() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_file_of_the_volume_is_not_opened() {
-    let mut w = World::new().await;
+    what_is_no_file_of_the_volume_is_not_opened_in(World::new().await).await;
+    for served in [false, true] {
+        what_is_no_file_of_the_volume_is_not_opened_in(
+            World::new().await.on_network("volume", served),
+        )
+        .await;
+    }
+}
+
+async fn what_is_no_file_of_the_volume_is_not_opened_in(mut w: World) {
     let root = w.folder.path().join("volume");
     fs::create_dir_all(root.join("folder.log")).unwrap();
     let outside = w.folder.path().join("outside");
@@ -214,4 +258,40 @@ async fn pods_that_live_for_a_moment() {
         fs::remove_dir_all(&pod).unwrap();
         w.fake.until("all of it", |k| k.lines.len() == 3 + 2 * round).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_comes_again_goes_on_where_it_was() {
+    a_volume_that_comes_again_goes_on_where_it_was_in(World::new().await).await;
+    for served in [false, true] {
+        let w = World::new().await.on_network("claim", served);
+        a_volume_that_comes_again_goes_on_where_it_was_in(w).await;
+    }
+}
+
+async fn a_volume_that_comes_again_goes_on_where_it_was_in(mut w: World) {
+    let root = w.folder.path().join("claim");
+    let (first, second) = (w.folder.path().join("pod-1"), w.folder.path().join("pod-2"));
+    fs::create_dir(&root).unwrap();
+    for path in [&first, &second] {
+        std::os::unix::fs::symlink(&root, path).unwrap();
+    }
+    set(&w, vec![VolumeRule::new(&first, "*.log", of_pod("1"))]);
+    append(&root.join("a.log"), "1\n2\n");
+    w.start();
+    w.expect(&["1", "2"]).await;
+    // One truncation, so that it is not the first content any more.
+    w.settled().await;
+    fs::write(root.join("a.log"), "3\n").unwrap();
+    w.expect(&["1", "2", "3"]).await;
+    w.settled().await;
+    // The pod goes, and nobody looks for the file.
+    set(&w, Vec::new());
+    while w.status().status().await.iter().any(|f| !f.source.is_empty()) {
+        tokio::task::yield_now().await;
+    }
+    append(&root.join("a.log"), "4\n");
+    set(&w, vec![VolumeRule::new(&second, "*.log", of_pod("2"))]);
+    w.expect(&["1", "2", "3", "4"]).await;
+    assert_eq!(w.fake.with(|k| (k.lines.len(), k.conflicts)), (4, 0));
 }

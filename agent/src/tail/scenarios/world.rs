@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::ship::fake::Fake;
 use crate::spool;
+use crate::tail::lane::{Lane, Lanes};
 use crate::tail::{
     Config, FileKind, FileStatus, Labeler, Labeling, LogPipeline, LogStream, StatusHandle,
     VolumeRule,
@@ -29,7 +30,16 @@ pub(super) struct World {
     pub(super) config: Config,
     pub(super) labeler: Labeler,
     pub(super) rules: Arc<std::sync::Mutex<Vec<VolumeRule>>>,
+    network: Arc<std::sync::Mutex<Network>>,
     agent: Option<(Trigger, JoinHandle<()>, StatusHandle, Registry, spool::View)>,
+}
+
+/// Folders that are said to be network file systems, and the lanes that they have got.
+#[derive(Default)]
+struct Network {
+    /// Where, and whether a process serves it.
+    points: Vec<(PathBuf, bool)>,
+    lanes: Vec<Lane>,
 }
 
 /// Labels by the file's kind alone, as a labeler without Kubernetes would give them.
@@ -63,8 +73,37 @@ impl World {
             config,
             labeler: Arc::new(|kind, stream| Labeling::Ready(plain_labels(kind, stream))),
             rules: Arc::default(),
+            network: Arc::default(),
             agent: None,
         }
+    }
+
+    /// Says that a folder of this name is a network file system, served by a process or not.
+    pub(super) fn on_network(self, name: &str, served: bool) -> Self {
+        self.network.lock().unwrap().points.push((self.folder.path().join(name), served));
+        self
+    }
+
+    /// Whether files of volumes may be held open.
+    pub(super) fn may_hold(&self) -> bool {
+        !self.network.lock().unwrap().points.iter().any(|(_, served)| *served)
+    }
+
+    /// From now on no network file system answers, until what is returned is dropped.
+    pub(super) async fn hang(&self) -> Vec<std::sync::mpsc::Sender<()>> {
+        let lanes = self.network.lock().unwrap().lanes.clone();
+        assert!(!lanes.is_empty(), "nobody has looked yet");
+        let hold = |lane: &Lane| {
+            let (release, held) = std::sync::mpsc::channel();
+            let hangs = lane.run(move || Ok(held.recv().is_ok()));
+            assert!(hangs.is_err());
+            release
+        };
+        let held = lanes.iter().map(hold).collect();
+        while lanes.iter().any(|lane| lane.hangs().is_none()) {
+            tokio::task::yield_now().await;
+        }
+        held
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -73,11 +112,18 @@ impl World {
 
     pub(super) fn start(&mut self) {
         let registry = Registry::new();
-        let rules = self.rules.clone();
+        let (rules, network) = (self.rules.clone(), self.network.clone());
+        let rules = move |lanes: &mut Lanes| {
+            let mut network = network.lock().unwrap();
+            network.points.iter().for_each(|(point, served)| lanes.pretend(point, *served));
+            network.lanes =
+                network.points.iter().filter_map(|(point, _)| lanes.of(point)).collect();
+            rules.lock().unwrap().clone()
+        };
         let pipeline = LogPipeline::new(
             self.config.clone(),
             self.labeler.clone(),
-            Arc::new(move || rules.lock().unwrap().clone()),
+            Arc::new(rules),
             self.fake.client(),
             &registry,
         )
@@ -166,6 +212,12 @@ impl World {
 
     pub(super) fn status(&self) -> StatusHandle {
         self.agent.as_ref().unwrap().2.clone()
+    }
+
+    pub(super) fn gauge(&self, name: &str) -> f64 {
+        let families = self.agent.as_ref().unwrap().3.gather();
+        let family = families.iter().find(|f| f.name() == name).unwrap();
+        family.get_metric().iter().map(|m| m.get_gauge().get_value()).sum()
     }
 
     pub(super) fn counter(&self, name: &str) -> u64 {

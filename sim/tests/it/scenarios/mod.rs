@@ -8,6 +8,7 @@
 mod content;
 mod crash;
 mod discovery;
+mod fuse;
 mod metadata;
 mod page;
 mod resources;
@@ -128,6 +129,7 @@ rows! {
     metadata::m8_cost_at_the_api_server "M8" "300 changes: one list, one watch";
     volumes::v1_mounted_after_the_agent_started "V1" "a volume mounted after the agent started";
     volumes::v2_unmounted_after_its_pod "V2" "a pod deleted, its volume unmounted";
+    volumes::v3_a_volume_that_hangs "V3" "a network volume that hangs; agent stopped and started meanwhile";
     volumes::v7_volume_removed_with_its_pod "V7" "a pod deleted, its emptyDir removed at once";
     volumes::v8_links_out_of_the_volume "V8" "links out of a volume";
     resources::o2_state_folder_read_only "O2" "a state folder that cannot be written";

@@ -58,8 +58,7 @@ const ELSEWHERE: [(&str, &str, &str); 11] = [
 ];
 
 /// Row, what happens, and why it is not tested.
-const NOT: [(&str, &str, &str); 7] = [
-    ("V3", "a volume that hangs", "needs a file system that does not answer"),
+const NOT: [(&str, &str, &str); 6] = [
     (
         "C4",
         "power loss, every prefix of the writes",

@@ -7,10 +7,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use taffrail_sim::logtree::{append, volume_folder};
+use taffrail_sim::logtree::{PlainLog, append, volume_folder};
 use taffrail_sim::podlog::uid;
 use taffrail_sim::process::wait_for;
 
+use super::fuse::Fuse;
 use super::world::{World, skip};
 
 /// A file system of its own at a folder; taken away in the end, whatever happens.
@@ -69,6 +70,47 @@ pub(super) async fn v2_unmounted_after_its_pod(mut w: World) -> anyhow::Result<(
     println!("     V2: unmounted after {:?}", start.elapsed());
     // The list of pods is looked at every two seconds.
     ensure!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    w.delivered().await?;
+    w.finish().await
+}
+
+/// How long a line of another file may take, and the end of the agent: with a whole suite beside it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+pub(super) async fn v3_a_volume_that_hangs(mut w: World) -> anyhow::Result<()> {
+    w.know_pods(&["web"])?;
+    let (folder, point) = (w.path("server"), volume_folder(&w.path("kubelet"), &uid("web")));
+    let fuse = Fuse::new(&folder, &point)?;
+    let log = PlainLog::new(folder.join("app.log"), "web/app.log", &w.ledger);
+    log.lines(20)?;
+    w.start_reading().await?;
+    log.lines(20)?;
+    w.delivered().await?;
+    w.settled().await?;
+
+    fuse.hang(true);
+    log.lines(20)?;
+    let mut slowest = Duration::ZERO;
+    for _ in 0..10 {
+        let start = Instant::now();
+        w.probe().await?;
+        slowest = slowest.max(start.elapsed());
+    }
+    let said = w.until_problem("app.log").await?;
+    ensure!(said.contains("has not answered since"), "{said}");
+    w.probe().await?;
+    let start = Instant::now();
+    w.stop().await?;
+    let ended = start.elapsed();
+    println!("     V3: other lines within {slowest:?}, ended after {ended:?}: {said}");
+    ensure!(slowest < PATIENCE && ended < PATIENCE, "{slowest:?} {ended:?}");
+
+    // The next agent meets it as it is.
+    w.start_reading().await?;
+    w.until_problem(&point.to_string_lossy()).await?;
+    log.lines(20)?;
+    PlainLog::new(folder.join("new.log"), "web/new.log", &w.ledger).lines(20)?;
+    fuse.hang(false);
     w.delivered().await?;
     w.finish().await
 }
