@@ -63,6 +63,10 @@ bench: ## Agent and collector over a generated corpus: MB per CPU second, memory
 	$(CARGO) build --release --bins --workspace
 	target/release/taffrail-bench
 
+.PHONY: bench-logs
+bench-logs: ## The log store alone: 1 GB in 500 streams, MB per CPU second, disk, queries (ARGS="256 200")
+	$(CARGO) run --release -p taffrail-collector --example logstore -- $(or $(ARGS),1002 500)
+
 .PHONY: bench-agent
 bench-agent: ## The agent alone: throughput, idle memory, steady rate, burst and churn (ARGS=...)
 	$(CARGO) build --release --bins -p taffrail-agent -p taffrail-sim

@@ -1,10 +1,12 @@
 //! Settings of the collector: one table, and what is made of it.
 
+mod retention;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use taffrail_kit::config::{Kind, Problem, Schema, Setting, Settings, units};
+use taffrail_kit::config::{Kind, Problem, Schema, Setting, Settings};
 use taffrail_kit::telemetry;
 use taffrail_query::api::ApiConfig;
 
@@ -79,6 +81,24 @@ pub const SCHEMA: Schema = Schema {
             "Log lines older than this are removed; without it they are kept",
         ),
         setting(
+            "logs.retention_size",
+            Kind::Bytes,
+            None,
+            "The oldest log lines are removed when all of them take more on disk than this",
+        ),
+        setting(
+            "logs.retention_free",
+            Kind::Bytes,
+            None,
+            "The oldest log lines are removed when the disk has less free than this",
+        ),
+        setting(
+            "logs.delete_after",
+            Kind::Duration,
+            Some("24h"),
+            "Delete requests hide lines at once, may be cancelled for so long, and then erase them",
+        ),
+        setting(
             "logs.memory",
             Kind::Bytes,
             Some("64MiB"),
@@ -124,7 +144,7 @@ pub const SCHEMA: Schema = Schema {
         telemetry::SETTINGS[3],
         telemetry::SETTINGS[4],
     ],
-    sections: &[],
+    sections: &[retention::RULES],
 };
 
 /// The autoscaling API.
@@ -185,18 +205,18 @@ impl Config {
             at_least("metrics.series_max", settings.count("metrics.series_max"), 1, "1");
         let concurrency =
             at_least("query.concurrency", settings.count("query.concurrency"), 1, "1");
+        let retention = retention::check(settings, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
         let data_dir = settings.path("data_dir").expect("the setting is required");
-        let retention = settings.text("logs.retention");
-        let retention = retention.map(|text| units::duration(text).expect("checked at load"));
         let mut config = Self::new(data_dir, settings.addr("http").expect("it has a default"));
         config.otlp_grpc = settings.addr("otlp_grpc");
         config.autoscale = config.autoscale(settings);
         config.logs.memtable_bytes = log_memory;
         config.logs.flush_after = settings.duration("logs.flush_after");
         config.logs.retention = retention;
+        config.logs.delete_after = settings.duration("logs.delete_after");
         config.metrics.retention = settings.duration("metrics.retention");
         config.metrics.head_bytes_max = metric_memory;
         config.metrics.series_max = series_max;
@@ -285,7 +305,7 @@ mod tests {
         let autoscale = config.autoscale.unwrap();
         assert_eq!(autoscale.addr.port(), 3);
         assert_eq!(autoscale.tls.names, ["localhost", "127.0.0.1"]);
-        assert_eq!(config.logs.retention, Some(Duration::from_secs(2 * 86_400)));
+        assert_eq!(config.logs.retention.age, Some(Duration::from_secs(2 * 86_400)));
         assert_eq!(config.logs.dir, PathBuf::from("/d/logs"));
     }
 

@@ -115,6 +115,7 @@ impl Collector {
         .until(ports.clone());
         let routes = ingest::router(doors.clone())
             .merge(taffrail_query::api::router(api))
+            .merge(taffrail_query::api::deletion_router(doors.logs.store.clone()))
             .fallback(server::not_found);
         if let Some(grpc) = self.grpc {
             let routes = ingest::otlp_grpc::router(doors.clone());

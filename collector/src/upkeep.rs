@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use prometheus::{IntGauge, Registry};
+use taffrail_kit::clock;
 use taffrail_kit::journal::{self, Journal};
 use taffrail_kit::shutdown::Shutdown;
 use tokio::task::JoinSet;
@@ -19,7 +20,7 @@ use crate::metrics::Stats;
 const LOGS_EVERY: Duration = Duration::from_millis(100);
 /// The same for metrics.
 const METRICS_EVERY: Duration = Duration::from_secs(1);
-/// Between two looks whether small segments of logs are to be merged.
+/// Between two looks whether segments of logs are to be merged, or something of them is to go.
 const COMPACT_EVERY: Duration = Duration::from_secs(10);
 /// Between two looks at disk and gauges.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -74,10 +75,15 @@ fn write_logs(doors: &Doors) -> anyhow::Result<()> {
     cut(&doors.logs.wal, doors.logs.store.durable_seq())
 }
 
-/// Merges small segments while the disk has room for the merged ones.
+/// Takes out what is to go, then merges small segments while the disk has room for the merged ones.
 fn compact_logs(doors: &Doors) -> anyhow::Result<()> {
+    let store = &doors.logs.store;
+    store.retain(clock::unix_nanos()).context("remove old lines of the log store")?;
+    store
+        .erase(clock::unix_nanos(), Some(&doors.logs.wal))
+        .context("erase deleted lines of the log store")?;
     while doors.admission.look_at_disk() {
-        if !doors.logs.store.compact().context("merge segments of the log store")? {
+        if !store.compact().context("merge segments of the log store")? {
             break;
         }
     }
@@ -117,7 +123,7 @@ struct Now {
 type Figure = fn(&Now) -> u64;
 
 /// What is shown of stores and write-ahead logs: name, help, figure.
-const FIGURES: [(&str, &str, Figure); 23] = [
+const FIGURES: [(&str, &str, Figure); 26] = [
     ("taffrail_wal_logs_bytes", "Bytes of the write-ahead log of logs.", |now| now.log_wal.bytes),
     ("taffrail_wal_logs_segments", "Files of the write-ahead log of logs.", |now| {
         now.log_wal.segments as u64
@@ -143,6 +149,21 @@ const FIGURES: [(&str, &str, Figure); 23] = [
     ("taffrail_logs_compactions", "Groups of segments merged since the start.", |now| {
         now.logs.compactions
     }),
+    (
+        "taffrail_logs_segments_expired",
+        "Segments removed for age or room since the start.",
+        |now| now.logs.segments_expired,
+    ),
+    (
+        "taffrail_logs_segments_rewritten",
+        "Segments written anew without old or deleted lines.",
+        |now| now.logs.segments_rewritten,
+    ),
+    (
+        "taffrail_logs_deletions",
+        "Delete requests whose lines are hidden and not erased yet.",
+        |now| now.logs.deletions,
+    ),
     ("taffrail_logs_quarantined", "Damaged segments put aside at the start.", |now| {
         now.logs.quarantined
     }),

@@ -8,6 +8,7 @@
 //! Knows `model` and `kit` only: no tantivy, no disk of its own, no Kubernetes.
 
 pub mod api;
+pub mod deletion;
 pub mod demo;
 pub mod logql;
 pub mod promql;

@@ -301,9 +301,9 @@ mod tests {
 
     #[test]
     fn a_batch_is_new_in_all_its_files_or_in_none() {
-        let of = |source: &str| (source == "a").then_some(20).or((source == "b").then_some(10));
         let position = |source: &str| {
-            of(source).map(|committed| Position { source: source.into(), committed, check: 7 })
+            let known = [("a", 20), ("b", 10)].into_iter().find(|(name, _)| *name == source);
+            known.map(|(_, committed)| Position { source: source.into(), committed, check: 7 })
         };
         // The line that begins in `a` and ends in `b` is in the store; this one only looks like it.
         let mixed = vec![part("a", 10, 20, 0), part("b", 10, 30, 1)];

@@ -12,11 +12,15 @@ use super::LogStore;
 use super::block::Decoder;
 use super::filter::Filter;
 use super::header::{Header, METADATA};
+use super::hidden::Hiding;
+use super::known;
 use super::memtable::Chunk;
-use super::merge::{Place, PrunedSegment, Unit, decoder};
+use super::merge::decoder;
 use super::need::{self, Need};
-use super::opened::{Opened, Passing};
-use super::scan::Selected;
+use super::opened::Opened;
+use super::passing::Passing;
+use super::scan::{Selected, Wanted};
+use super::unit::{Place, PrunedSegment, Unit};
 
 /// Most counters that one count may ask for: streams times ranges.
 const COUNTERS_MAX: usize = 1 << 25;
@@ -35,6 +39,7 @@ struct Counting<'c> {
     whole: TimeRange,
     need: Need,
     filter: Filter,
+    hiding: Hiding,
     segments: Vec<PrunedSegment>,
 }
 
@@ -48,10 +53,11 @@ impl LogStore {
         let whole = TimeRange::new(first.start, last.end);
         let selected = self.select(&ask.matchers);
         let snapshot = self.snapshot(&selected, whole);
-        let (units, segments) = selected.units(snapshot, whole);
+        let known = self.known.of(&ask.filters);
+        let Wanted { units, segments, hiding } = selected.wanted(snapshot, whole, known.as_deref());
         let need = need::of_filters(&ask.filters);
         let filter = Filter::new(&ask.filters, whole);
-        let counting = Counting { ask, whole, need, filter, segments };
+        let counting = Counting { ask, whole, need, filter, hiding, segments };
         if ask.only_plain && units.iter().any(|unit| counting.has_metadata(unit)) {
             return Ok(None);
         }
@@ -83,7 +89,7 @@ impl Counting<'_> {
 
     fn unit(&self, unit: &Unit, decoder: &mut Decoder) -> Vec<Tally> {
         let place = match &unit.place {
-            Place::Memory(chunk) => return self.chunk(chunk),
+            Place::Memory(chunk) => return self.chunk(chunk, &unit.hidden_by),
             Place::Disk(place) => *place,
         };
         let (Some(pruned), Some(header)) = (self.segments.get(place), self.header(unit)) else {
@@ -94,12 +100,14 @@ impl Counting<'_> {
             Fall::In(range) => Some(range),
             Fall::Apart => None,
         };
+        let is_bare = unit.hidden_by.is_empty();
         if let Some(range) = only
+            && is_bare
             && let Some(tally) = self.by_header(header, range)
         {
             return vec![tally];
         }
-        if self.ask.filters.is_empty() && !self.ask.by_level && !self.ask.bytes {
+        if is_bare && self.ask.filters.is_empty() && !self.ask.by_level && !self.ask.bytes {
             let mut tallies = Tallies { ask: self.ask, found: Vec::new() };
             tallies.add_times(&pruned.segment.times(unit.number as usize).unwrap_or_default());
             return tallies.found;
@@ -107,15 +115,31 @@ impl Counting<'_> {
         if !pruned.may_have(&self.need, unit.number) {
             return Vec::new();
         }
+        if is_bare
+            && !self.ask.by_level
+            && !self.ask.bytes
+            && let Some(known) = pruned.known(unit.number)
+        {
+            return self.by_known(pruned, unit.number, only, known);
+        }
         let tallies = pruned.segment.look(unit.number as usize, decoder, |block, decoder| {
-            if let Some(range) = only
-                && !self.ask.bytes
-                && let Some(levels) = block.count_by_template(&self.filter, self.ask.by_level)
-            {
-                let tally = |(level, lines)| Tally { range, level, lines, bytes: 0 };
-                return Ok(levels.into_iter().map(tally).collect());
+            match only.filter(|_| is_bare && !self.ask.bytes) {
+                Some(range) if !self.ask.by_level => {
+                    let known = pruned.known.as_deref().map(|known| (known, unit.number));
+                    let passing = block.passing_known(&self.filter, known, decoder)?;
+                    let lines = passing.len() as u64;
+                    let tally = Tally { range, level: 0, lines, bytes: 0 };
+                    return Ok(Vec::from_iter((lines > 0).then_some(tally)));
+                }
+                Some(range) => {
+                    if let Some(levels) = block.count_by_template(&self.filter) {
+                        let tally = |(level, lines)| Tally { range, level, lines, bytes: 0 };
+                        return Ok(levels.into_iter().map(tally).collect());
+                    }
+                }
+                None => {}
             }
-            self.rows(block, decoder)
+            self.rows((pruned, unit), block, decoder)
         });
         tallies.unwrap_or_default()
     }
@@ -131,8 +155,45 @@ impl Counting<'_> {
         Some(Tally { range, level, lines, bytes })
     }
 
-    fn rows(&self, block: &mut Opened<'_>, decoder: &mut Decoder) -> std::io::Result<Vec<Tally>> {
-        let passing = block.passing(&self.filter, decoder)?;
+    /// The count of a block whose passing rows are known.
+    fn by_known(
+        &self,
+        pruned: &PrunedSegment,
+        number: u32,
+        only: Option<usize>,
+        known: &known::Rows,
+    ) -> Vec<Tally> {
+        let rows = pruned.segment.headers().get(number as usize).map_or(0, |header| header.rows);
+        if let Some(range) = only {
+            return vec![Tally { range, level: 0, lines: known.count(rows), bytes: 0 }];
+        }
+        let mut tallies = Tallies { ask: self.ask, found: Vec::new() };
+        let Some(times) = pruned.segment.times(number as usize) else { return Vec::new() };
+        match known {
+            known::Rows::All => tallies.add_times(&times),
+            known => {
+                let rows = known.numbers(rows).into_iter().map(|row| row as usize);
+                tallies.add_rows(rows, &times, &[], &[]);
+            }
+        }
+        tallies.found
+    }
+
+    fn rows(
+        &self,
+        (pruned, unit): (&PrunedSegment, &Unit),
+        block: &mut Opened<'_>,
+        decoder: &mut Decoder,
+    ) -> std::io::Result<Vec<Tally>> {
+        let known = pruned.known.as_deref().map(|known| (known, unit.number));
+        let mut passing = block.passing_known(&self.filter, known, decoder)?;
+        if !unit.hidden_by.is_empty() {
+            let mut rows = passing.into_numbers();
+            let place = (&*pruned.segment, unit.number);
+            let (by, may_hide) = (&unit.hidden_by, &pruned.may_hide);
+            self.hiding.sift_block(by, may_hide, place, &mut rows, (block, decoder))?;
+            passing = Passing::Some(rows);
+        }
         if passing.is_empty() {
             return Ok(Vec::new());
         }
@@ -153,7 +214,7 @@ impl Counting<'_> {
         Ok(tallies.found)
     }
 
-    fn chunk(&self, chunk: &Chunk) -> Vec<Tally> {
+    fn chunk(&self, chunk: &Chunk, hidden_by: &[u32]) -> Vec<Tally> {
         if !self.whole.overlaps(chunk.first, chunk.last) {
             return Vec::new();
         }
@@ -164,7 +225,9 @@ impl Counting<'_> {
         };
         let levels = if self.ask.by_level { &rows.levels[..] } else { &[] };
         let mut tallies = Tallies { ask: self.ask, found: Vec::new() };
-        let passing = self.filter.passing(rows).into_iter().map(|row| row as usize);
+        let mut passing = self.filter.passing(rows);
+        self.hiding.sift_chunk(hidden_by, rows, &mut passing);
+        let passing = passing.into_iter().map(|row| row as usize);
         tallies.add_rows(passing, &rows.ts, levels, &bytes);
         tallies.found
     }

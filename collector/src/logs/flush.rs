@@ -1,4 +1,4 @@
-//! From memtable to segments: freeze, write, name, swap. And removal by age.
+//! From memtable to segments: freeze, write, name, swap.
 //!
 //! The order is what makes it safe: (1) the active memtable is frozen and a new one takes its place;
 //! (2) its rows become one segment for each UTC day (neighbouring days share
@@ -13,13 +13,15 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
-use taffrail_model::{Nanos, time::utc_day};
+use taffrail_model::time::utc_day;
 
 use super::manifest::{self, Manifest};
 use super::memtable::{Chunk, Memtable, is_full};
+use super::meta::{FlushNote, Origin};
 use super::rows::Rows;
-use super::segment::{FlushNote, Origin, Segment};
+use super::segment::Segment;
 use super::segment_writer::{self, SegmentWriter};
 use super::{Error, Frozen, Keeper, LogStore, files};
 
@@ -44,7 +46,8 @@ impl LogStore {
         self.write_frozen(&mut keeper)
     }
 
-    /// Writes the memtable if it is big or old enough, and removes segments that are past retention.
+    /// Writes the memtable if it is big or old enough, and removes segments that are too old
+    /// or too many.
     /// To be called every second or so, on a thread that may block. Whether anything was done.
     ///
     /// # Errors
@@ -89,6 +92,7 @@ impl LogStore {
         let new = written.inspect_err(|_| {
             self.counters.flush_failures.fetch_add(1, Relaxed);
         })?;
+        keeper.flushed = Instant::now();
         let mut state = self.state();
         let mut segments = state.segments.to_vec();
         segments.extend(new.into_iter().map(Arc::new));
@@ -196,23 +200,6 @@ impl LogStore {
         Ok(())
     }
 
-    /// Removes the segments whose newest line is past retention.
-    fn expire(&self, now: Nanos) -> Result<bool, Error> {
-        let Some(retention) = self.config.retention else { return Ok(false) };
-        let oldest = now.saturating_sub(i64::try_from(retention.as_nanos()).unwrap_or(i64::MAX));
-        let is_expired = |segment: &Arc<Segment>| segment.meta().last < oldest;
-        if !self.state().segments.iter().any(is_expired) {
-            return Ok(false);
-        }
-        let mut keeper = self.keeper();
-        let segments = Arc::clone(&self.state().segments);
-        let (expired, kept): (Vec<_>, Vec<_>) = segments.iter().cloned().partition(is_expired);
-        self.replace_segments(&mut keeper, kept)?;
-        self.counters.expired.fetch_add(expired.len() as u64, Relaxed);
-        expired.iter().for_each(|segment| remove(segment));
-        Ok(true)
-    }
-
     /// Makes these segments all that count. The keeper is held since they were chosen.
     pub(super) fn replace_segments(
         &self,
@@ -222,6 +209,7 @@ impl LogStore {
         let mut manifest = keeper.manifest.clone();
         manifest.segments = segments.iter().map(|segment| segment.name().to_owned()).collect();
         self.write_manifest(keeper, manifest)?;
+        self.known.keep_only(&segments);
         self.state().segments = Arc::new(segments);
         Ok(())
     }

@@ -14,78 +14,27 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use taffrail_model::{Nanos, TimeRange};
-use taffrail_query::source::{Cancel, Direction, ScanStats, SourceError};
+use taffrail_query::source::{Cancel, Direction, SourceError};
 
 use super::block::Decoder;
-use super::block_set::BlockSet;
 use super::crew::Crew;
 use super::filter::Filter;
+use super::hidden::Hiding;
 use super::memtable::Chunk;
 use super::need::Need;
 use super::rows::Rows;
-use super::segment::Segment;
+use super::unit::{LookedAt, Place, PrunedSegment, Unit};
 
 /// Most memory that opened units of one scan may take, in bytes.
 const OPEN_BYTES_MAX: usize = 512 << 20;
 /// Rows an opened unit keeps when the caller has said nothing.
 const ROWS_UNLIMITED: usize = usize::MAX;
 
-/// Order of the frozen memtable among segments.
-pub(super) const FROZEN: u64 = u64::MAX - 1;
-/// Order of the active memtable among segments.
-pub(super) const ACTIVE: u64 = u64::MAX;
-
-/// A chunk or a block that may have rows for a scan.
-pub(super) struct Unit {
-    /// Which of the selected streams.
-    pub(super) stream: usize,
-    /// The stream's place among rows of the same time.
-    pub(super) fingerprint: u128,
-    /// Earliest time.
-    pub(super) first: Nanos,
-    /// Latest time.
-    pub(super) last: Nanos,
-    /// Order of the segment or memtable.
-    pub(super) order: u64,
-    /// Number of the chunk or block in it.
-    pub(super) number: u32,
-    /// Where the rows are.
-    pub(super) place: Place,
-}
-
-/// Where the rows of a unit are.
-pub(super) enum Place {
-    /// In memory.
-    Memory(Arc<Chunk>),
-    /// In this segment of the scan.
-    Disk(usize),
-}
-
 /// Receives one row: which of the selected streams, its rows, its number in them.
 pub(super) type EachRow<'e> = dyn FnMut(usize, &Rows, usize) -> ControlFlow<()> + 'e;
-
-/// A segment of a scan, pruned when its first unit comes up.
-pub(super) struct PrunedSegment {
-    /// The segment.
-    pub(super) segment: Arc<Segment>,
-    candidates: OnceLock<BlockSet>,
-}
-
-impl PrunedSegment {
-    /// A segment that is not looked at yet.
-    pub(super) fn new(segment: Arc<Segment>) -> Self {
-        Self { segment, candidates: OnceLock::new() }
-    }
-
-    /// Whether a block can satisfy a need.
-    pub(super) fn may_have(&self, need: &Need, block: u32) -> bool {
-        self.candidates.get_or_init(|| self.segment.candidates(need)).contains(block)
-    }
-}
 
 /// Opens units, in order or not.
 pub(super) struct Reader<'a> {
@@ -95,38 +44,14 @@ pub(super) struct Reader<'a> {
     pub(super) need: Need,
     /// What a row must pass.
     pub(super) filter: Filter,
+    /// What a row must not be hidden by.
+    pub(super) hiding: Hiding,
     /// The time wanted.
     pub(super) range: TimeRange,
     /// Looked at before each unit.
     pub(super) cancel: &'a Cancel,
     /// What the scan has cost so far.
     pub(super) looked_at: LookedAt,
-}
-
-/// What was looked at, counted by several threads.
-#[derive(Default)]
-pub(super) struct LookedAt {
-    blocks: AtomicU64,
-    bytes: AtomicU64,
-    lines: AtomicU64,
-}
-
-impl LookedAt {
-    fn add(&self, lines: usize, bytes: usize) {
-        self.blocks.fetch_add(1, Relaxed);
-        self.bytes.fetch_add(bytes as u64, Relaxed);
-        self.lines.fetch_add(lines as u64, Relaxed);
-    }
-
-    /// The figures so far.
-    pub(super) fn stats(&self) -> ScanStats {
-        ScanStats {
-            blocks_scanned: self.blocks.load(Relaxed),
-            bytes_scanned: self.bytes.load(Relaxed),
-            lines_scanned: self.lines.load(Relaxed),
-            ..ScanStats::default()
-        }
-    }
 }
 
 /// Rows of an opened unit.
@@ -197,7 +122,7 @@ impl Reader<'_> {
         let taken = match &unit.place {
             Place::Memory(chunk) => {
                 self.looked_at.add(chunk.rows.len(), chunk.rows.text.len());
-                Some(take_from_memory(chunk, &self.filter, pick))
+                Some(self.take_from_memory(chunk, &unit.hidden_by, pick))
             }
             Place::Disk(place) => {
                 let Some(pruned) = self.segments.get(*place) else { return Ok(None) };
@@ -210,7 +135,11 @@ impl Reader<'_> {
                 }
                 let filter = &self.filter;
                 pruned.segment.look(number, decoder, |block, decoder| {
-                    let passing = block.passing(filter, decoder)?.into_numbers();
+                    let known = pruned.known.as_deref().map(|known| (known, unit.number));
+                    let mut passing = block.passing_known(filter, known, decoder)?.into_numbers();
+                    let place = (&*pruned.segment, unit.number);
+                    let (by, may_hide) = (&unit.hidden_by, &pruned.may_hide);
+                    self.hiding.sift_block(by, may_hide, place, &mut passing, (block, decoder))?;
                     let (numbers, resume_at) = pick.of(passing);
                     let rows = (0..).zip(numbers.iter().copied()).collect();
                     let from = match numbers.is_empty() {
@@ -222,6 +151,17 @@ impl Reader<'_> {
             }
         };
         Ok(taken.filter(|taken| !taken.rows.is_empty()))
+    }
+
+    fn take_from_memory(&self, chunk: &Arc<Chunk>, hidden_by: &[u32], pick: Pick) -> Taken {
+        let mut passing = self.filter.passing(&chunk.rows);
+        self.hiding.sift_chunk(hidden_by, &chunk.rows, &mut passing);
+        if !chunk.rows.is_sorted() {
+            passing.sort_by_key(|&row| (chunk.rows.ts[row as usize], row));
+        }
+        let (numbers, resume_at) = pick.of(passing);
+        let rows = numbers.into_iter().map(|number| (number, number)).collect();
+        Taken { from: OpenRows::Memory(Arc::clone(chunk)), rows, resume_at }
     }
 }
 
@@ -260,16 +200,6 @@ struct Taken {
     rows: Vec<(u32, u32)>,
     /// How many passing rows of the unit come before the first one that is not here, if any.
     resume_at: Option<usize>,
-}
-
-fn take_from_memory(chunk: &Arc<Chunk>, filter: &Filter, pick: Pick) -> Taken {
-    let mut passing = filter.passing(&chunk.rows);
-    if !chunk.rows.is_sorted() {
-        passing.sort_by_key(|&row| (chunk.rows.ts[row as usize], row));
-    }
-    let (numbers, resume_at) = pick.of(passing);
-    let rows = numbers.into_iter().map(|number| (number, number)).collect();
-    Taken { from: OpenRows::Memory(Arc::clone(chunk)), rows, resume_at }
 }
 
 /// Place of a row in the order; forward is ascending.

@@ -10,6 +10,7 @@
 //!       manifest.prev   the one before, should it be damaged                     (`recover`)
 //!       streams         labels, once per stream                                  (`streams`)
 //!       segments/…      immutable, per UTC day                                   (`segment`)
+//!       deletions/…     requests to delete lines                                 (`deletions`)
 //!       quarantine/…    segments that were found damaged when opened
 //!       LOCK            held by the process that has the store open
 //! ```
@@ -20,6 +21,8 @@
 //! - Lines and positions of a frame become visible in one step and durable in one step.
 //! - The manifest names only what is synced, and [`LogStore::durable_seq`] moves after the manifest.
 //! - The index may only prune what cannot match: answers equal a look at every line.
+//! - What a deletion request hides is in no answer, from before the request is answered until its
+//!   lines are gone, whatever happens meanwhile.
 //! - Damage never stops the store: what is damaged is set aside, counted and reported.
 //!
 //! A block keeps what its lines have in common (`templates`) apart from what differs (`variables`), so a
@@ -31,22 +34,31 @@ mod block_set;
 mod compact;
 mod count;
 mod crew;
+mod deletions;
+mod erase;
 mod files;
 mod filter;
 mod flush;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod header;
+mod hidden;
 mod judge;
+mod known;
 mod manifest;
 mod memtable;
 mod merge;
+mod meta;
 mod metadata;
 mod need;
 mod needle;
 mod open;
 mod opened;
+mod passing;
 mod positions;
 mod prints;
 mod recover;
+mod retain;
 mod rows;
 mod scan;
 mod segment;
@@ -58,6 +70,7 @@ mod templates;
 mod terms;
 mod times;
 mod token;
+mod unit;
 mod variables;
 mod words;
 
@@ -70,15 +83,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use taffrail_model::{SourceRange, StreamEntries};
 use taffrail_query::source::Cancel;
 use tokio::sync::broadcast;
 
+use deletions::Deletions;
+use hidden::Hide;
 use manifest::Manifest;
 use memtable::{Committed, Memtable};
+use retain::Retaining;
+pub use retain::{Retention, RetentionRule};
 use segment::Segment;
+pub use stats::LogStoreStats;
 use streams::{Streams, StreamsFile};
 
 /// Version of the files that are written: manifest, segments and what is in them.
@@ -102,8 +120,11 @@ pub struct LogStoreConfig {
     /// Text of one block before compression, at most (unless one line is longer). Kept between 64
     /// bytes and 16 MiB.
     pub block_bytes: usize,
-    /// Segments whose newest line is older than this are removed.
-    pub retention: Option<Duration>,
+    /// What is kept.
+    pub retention: Retention,
+    /// How long the lines of a deletion request are only hidden, and it may be cancelled, before they
+    /// are erased.
+    pub delete_after: Duration,
 }
 
 impl LogStoreConfig {
@@ -115,7 +136,8 @@ impl LogStoreConfig {
             memtable_bytes: 64 << 20,
             flush_after: Duration::from_secs(300),
             block_bytes: 256 << 10,
-            retention: None,
+            retention: Retention::default(),
+            delete_after: Duration::from_secs(86_400),
         }
     }
 }
@@ -199,45 +221,6 @@ pub struct Opened {
     pub replay_from: u64,
 }
 
-/// Figures of the store, for its metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogStoreStats {
-    /// Streams ever seen.
-    pub streams: u64,
-    /// Sources with a position.
-    pub sources: u64,
-    /// Segments.
-    pub segments: u64,
-    /// Blocks in segments.
-    pub blocks: u64,
-    /// Lines in segments.
-    pub lines: u64,
-    /// Text in segments before compression, in bytes.
-    pub text_bytes: u64,
-    /// All files of the segments, in bytes.
-    pub disk_bytes: u64,
-    /// Lines in memory.
-    pub memory_lines: u64,
-    /// What the memtables take, in bytes.
-    pub memory_bytes: u64,
-    /// The limit of one memtable, in bytes.
-    pub memory_bytes_max: u64,
-    /// Memtables written since the start.
-    pub flushes: u64,
-    /// Attempts to write that failed since the start.
-    pub flush_failures: u64,
-    /// Groups of segments merged since the start.
-    pub compactions: u64,
-    /// Segments removed for their age since the start.
-    pub segments_expired: u64,
-    /// Segments and streams found damaged when opening.
-    pub quarantined: u64,
-    /// Segments in which a block or the index was found damaged when reading.
-    pub segments_damaged: u64,
-    /// Live tails.
-    pub subscribers: u64,
-}
-
 /// The log store. See the module for what holds.
 pub struct LogStore {
     config: LogStoreConfig,
@@ -247,12 +230,17 @@ pub struct LogStore {
     room: Condvar,
     /// What is written to disk, by one at a time.
     keeper: Mutex<Keeper>,
-    /// Held while segments are merged; the keeper is free meanwhile.
+    /// Deletion requests.
+    deletions: Mutex<Deletions>,
+    retaining: Retaining,
+    /// Held while segments are merged or erased from; the keeper is free meanwhile.
     compacting: Mutex<()>,
     /// Ends merging.
     ending: Cancel,
     /// Looks at blocks for queries.
     crew: crew::Crew,
+    /// What queries have found before.
+    known: known::Known,
     live: broadcast::Sender<Arc<Vec<StreamEntries>>>,
     counters: Counters,
     /// Keeps other processes out for as long as it is open.
@@ -265,6 +253,8 @@ struct State {
     frozen: Option<Arc<Frozen>>,
     /// In the order of arrival.
     segments: Arc<Vec<Arc<Segment>>>,
+    /// What deletion requests hide.
+    hides: Arc<Vec<Arc<Hide>>>,
     /// Positions as the manifest has them.
     durable: BTreeMap<String, Committed>,
     /// Frames below are applied.
@@ -285,6 +275,8 @@ struct Keeper {
     /// Never used twice by this process, not even after a failure: a manifest that was renamed but
     /// whose rename was not synced may name the segment.
     next_segment: u64,
+    /// When a memtable was written last, or the store was opened.
+    flushed: Instant,
     streams: StreamsFile,
 }
 
@@ -293,6 +285,7 @@ struct Counters {
     flushes: AtomicU64,
     flush_failures: AtomicU64,
     compactions: AtomicU64,
+    rewritten: AtomicU64,
     expired: AtomicU64,
     quarantined: AtomicU64,
 }
@@ -301,9 +294,9 @@ impl LogStore {
     /// Applies one frame of the write-ahead log: its lines can be read and its positions count when
     /// this returns, and live tails get them. Frames come in ascending order from one caller at a
     /// time; a frame that was applied before is left out.
-    pub fn apply(&self, seq: u64, streams: Vec<StreamEntries>, ranges: &[SourceRange]) {
+    pub fn apply(&self, seq: u64, mut streams: Vec<StreamEntries>, ranges: &[SourceRange]) {
         let numbers = self.numbers(&streams);
-        {
+        let hides = {
             let mut state = self.state();
             if seq < state.next_seq {
                 tracing::debug!(seq, "frame is applied already");
@@ -314,8 +307,10 @@ impl LogStore {
             }
             state.active.advance(seq, ranges);
             state.next_seq = seq.saturating_add(1);
-        }
+            Arc::clone(&state.hides)
+        };
         if self.live.receiver_count() > 0 && !streams.is_empty() {
+            hidden::take_out(&hides, &mut streams);
             // An error means that the last receiver has just gone.
             self.live.send(Arc::new(streams)).ok();
         }

@@ -10,13 +10,17 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::time::Instant;
 
 use taffrail_query::source::Cancel;
 use tokio::sync::broadcast;
 
 use super::crew::Crew;
+use super::deletions::Deletions;
+use super::known::Known;
 use super::manifest::{self, Manifest};
 use super::memtable::Memtable;
+use super::retain::Retaining;
 use super::segment::Segment;
 use super::streams::{Streams, StreamsFile};
 use super::{
@@ -49,6 +53,7 @@ impl LogStore {
             Some(manifest) => load(&dir, manifest)?,
             None => create(&dir)?,
         };
+        let (deletions, hides) = Deletions::open(&dir)?;
         let replay_from = loaded.manifest.replay_from;
         let counters = Counters { quarantined: loaded.quarantined.into(), ..Counters::default() };
         let store = Self {
@@ -57,18 +62,24 @@ impl LogStore {
                 active: Memtable::new(config.block_bytes),
                 frozen: None,
                 segments: Arc::new(loaded.segments),
+                hides: Arc::new(hides),
                 durable: loaded.manifest.positions.clone(),
                 next_seq: replay_from,
             }),
             room: Condvar::new(),
             keeper: Mutex::new(Keeper {
-                next_segment: loaded.manifest.next_segment,
+                // A lost manifest may have known higher ones; what comes must be above each cut.
+                next_segment: loaded.manifest.next_segment.max(deletions.highest_cut()),
                 manifest: loaded.manifest,
+                flushed: Instant::now(),
                 streams: loaded.streams_file,
             }),
+            deletions: Mutex::new(deletions),
+            retaining: Retaining::default(),
             compacting: Mutex::new(()),
             ending: Cancel::new(),
             crew: Crew::new(),
+            known: Known::default(),
             live: broadcast::Sender::new(LIVE_FRAMES),
             counters,
             _lock: lock,
@@ -182,7 +193,8 @@ fn quarantine(dir: &Path, name: &str, error: &Error) -> Result<(), Error> {
     files::sync_dir(&dir.join(SEGMENTS))
 }
 
-fn remove_orphans(dir: &Path, manifest: &Manifest) -> Result<(), Error> {
+/// Removes the folders of segments that a manifest does not name.
+pub(super) fn remove_orphans(dir: &Path, manifest: &Manifest) -> Result<(), Error> {
     let named: HashSet<&str> = manifest.segments.iter().map(String::as_str).collect();
     let dir = dir.join(SEGMENTS);
     for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {

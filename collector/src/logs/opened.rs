@@ -10,37 +10,13 @@ use super::block::{self, Damage, Decoder};
 use super::filter::Filter;
 use super::header::{DIGITS, Header, LEVELS, METADATA, NIBBLES, ROWS, TEMPLATES, TEXTS, TIMES};
 use super::judge::{Verdict, Verdicts};
+use super::known::{self, OfSegment};
 use super::metadata;
+use super::passing::Passing;
 use super::rows::{Metadata, Rows};
 use super::segment::Segment;
 use super::templates::{MIXED, Templates};
 use super::variables::Values;
-
-/// The numbers of rows that pass.
-pub(super) enum Passing {
-    /// All of a stretch.
-    All(std::ops::Range<usize>),
-    /// These, ascending.
-    Some(Vec<u32>),
-}
-
-impl Passing {
-    /// Whether no row passes.
-    pub(super) fn is_empty(&self) -> bool {
-        match self {
-            Self::All(rows) => rows.is_empty(),
-            Self::Some(rows) => rows.is_empty(),
-        }
-    }
-
-    /// The numbers, one by one.
-    pub(super) fn into_numbers(self) -> Vec<u32> {
-        match self {
-            Self::All(rows) => (rows.start as u32..rows.end as u32).collect(),
-            Self::Some(rows) => rows,
-        }
-    }
-}
 
 /// An opened block.
 pub(super) struct Opened<'s> {
@@ -107,22 +83,66 @@ impl<'s> Opened<'s> {
 
     /// The rows that pass.
     pub(super) fn passing(&mut self, filter: &Filter, decoder: &mut Decoder) -> Result<Passing> {
-        let split = match &mut self.body {
-            Body::Plain(rows) => return Ok(Passing::Some(filter.passing(rows))),
-            Body::Split(split) => split,
+        if let Body::Plain(rows) = &self.body {
+            return Ok(Passing::Some(filter.passing(rows)));
+        }
+        let all = self.passing_at_any_time(filter, decoder)?;
+        self.within(all, filter.range())
+    }
+
+    /// The rows that pass, as [`Opened::passing`]; what is known of the block spares the look, and what
+    /// is found will be known.
+    pub(super) fn passing_known(
+        &mut self,
+        filter: &Filter,
+        known: Option<(&OfSegment, u32)>,
+        decoder: &mut Decoder,
+    ) -> Result<Passing> {
+        let (Some((known, number)), Body::Split(_)) = (known, &self.body) else {
+            return self.passing(filter, decoder);
         };
+        let all = match known.get(number) {
+            Some(known::Rows::All) => Passing::All(0..self.header.rows as usize),
+            Some(rows) => Passing::Some(rows.numbers(self.header.rows)),
+            None => {
+                let all = self.passing_at_any_time(filter, decoder)?;
+                known.put(number, || all.to_known(self.header.rows));
+                all
+            }
+        };
+        self.within(all, filter.range())
+    }
+
+    /// Those of some rows that are in a range of time.
+    fn within(&mut self, all: Passing, range: Option<TimeRange>) -> Result<Passing> {
+        let Some(range) =
+            range.filter(|&range| !all.is_empty() && !range_holds(range, self.header))
+        else {
+            return Ok(all);
+        };
+        let times = self.times()?;
+        let start = times.partition_point(|&ts| ts < range.start);
+        let end = times.partition_point(|&ts| ts < range.end).max(start);
+        Ok(match all {
+            Passing::All(rows) => {
+                let start = rows.start.max(start);
+                Passing::All(start..rows.end.min(end).max(start))
+            }
+            Passing::Some(mut rows) => {
+                rows.retain(|&row| (start..end).contains(&(row as usize)));
+                Passing::Some(rows)
+            }
+        })
+    }
+
+    /// The rows of a block with templates that pass, whatever their time.
+    fn passing_at_any_time(&mut self, filter: &Filter, decoder: &mut Decoder) -> Result<Passing> {
+        let Body::Split(split) = &mut self.body else { return Ok(Passing::All(0..0)) };
         let verdicts = filter.judge().verdicts(&split.templates);
         if verdicts.are_no() {
             return Ok(Passing::All(0..0));
         }
-        let within = match filter.range() {
-            Some(range) if !range_holds(range, self.header) => {
-                let times = split.times(self.header)?;
-                let start = times.partition_point(|&ts| ts < range.start);
-                start..times.partition_point(|&ts| ts < range.end).max(start)
-            }
-            _ => 0..self.header.rows as usize,
-        };
+        let all = 0..self.header.rows as usize;
         let looked = if verdicts.need_values() {
             self.look(filter, &verdicts, decoder)?
         } else {
@@ -130,7 +150,7 @@ impl<'s> Opened<'s> {
         };
         let Body::Split(split) = &mut self.body else { return Ok(Passing::All(0..0)) };
         if verdicts.all.iter().all(|&verdict| verdict == Verdict::Yes) {
-            return Ok(Passing::All(within));
+            return Ok(Passing::All(all));
         }
         let rows = split.rows(self.header, decoder)?;
         let passes = |&row: &usize| {
@@ -141,16 +161,11 @@ impl<'s> Opened<'s> {
                 Verdict::Look => looked[template as usize][index as usize],
             }
         };
-        Ok(Passing::Some(within.filter(passes).map(|row| row as u32).collect()))
+        Ok(Passing::Some(all.filter(passes).map(|row| row as u32).collect()))
     }
 
-    /// How many rows of each level pass, whatever their time, when templates can tell; all as of level
-    /// 0 unless levels count apart.
-    pub(super) fn count_by_template(
-        &self,
-        filter: &Filter,
-        by_level: bool,
-    ) -> Option<Vec<(u8, u64)>> {
+    /// How many rows of each level pass, whatever their time, when templates can tell.
+    pub(super) fn count_by_template(&self, filter: &Filter) -> Option<Vec<(u8, u64)>> {
         let Body::Split(split) = &self.body else { return None };
         let templates = &split.templates;
         let verdicts = filter.judge().verdicts(templates);
@@ -160,11 +175,7 @@ impl<'s> Opened<'s> {
         let mut counts: Vec<(u8, u64)> = Vec::new();
         let passing = (0..templates.len()).filter(|&at| verdicts.all[at] == Verdict::Yes);
         for template in passing {
-            let level = match (by_level, self.header.level()) {
-                (false, _) => 0,
-                (true, Some(level)) => level,
-                (true, None) => templates.levels[template],
-            };
+            let level = self.header.level().unwrap_or(templates.levels[template]);
             if level == MIXED {
                 return None;
             }

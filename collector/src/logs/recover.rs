@@ -18,8 +18,9 @@ use std::path::Path;
 
 use super::Error;
 use super::manifest::{self, Manifest};
+use super::meta::Meta;
 use super::open::{SEGMENTS, STREAMS};
-use super::segment::{Meta, Segment};
+use super::segment::Segment;
 use super::streams::StreamsFile;
 
 const DAMAGED: &str = "manifest.damaged";

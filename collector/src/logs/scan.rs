@@ -6,18 +6,21 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
-use taffrail_model::{Labels, Matcher, StreamEntries, TimeRange};
+use taffrail_model::{Labels, Matcher, Nanos, StreamEntries, TimeRange};
 use taffrail_query::source::{
     Counted, LogCount, LogScan, LogSource, RowSink, ScanStats, SourceError,
 };
 use tokio::sync::broadcast;
 
 use super::filter::Filter;
+use super::hidden::{Hidden, Hiding};
+use super::known::OfFilters;
 use super::memtable::{Chunk, Memtable};
-use super::merge::{ACTIVE, FROZEN, LookedAt, Place, PrunedSegment, Reader, Unit};
+use super::merge::Reader;
 use super::need;
 use super::segment::Segment;
 use super::streams::Stream;
+use super::unit::{ACTIVE, FROZEN, LookedAt, Place, PrunedSegment, Unit};
 use super::{Frozen, LogStore};
 
 /// The streams of a query, by number.
@@ -34,6 +37,17 @@ pub(super) struct Snapshot {
     /// Stream (its place among the selected) and number of each chunk of the active memtable.
     active: Vec<(usize, u32, Arc<Chunk>)>,
     segments: Arc<Vec<Arc<Segment>>>,
+    hiding: Hiding,
+}
+
+/// What a query has to look at.
+pub(super) struct Wanted {
+    /// Blocks and chunks.
+    pub(super) units: Vec<Unit>,
+    /// The segments of the blocks.
+    pub(super) segments: Vec<PrunedSegment>,
+    /// What is hidden of them.
+    pub(super) hiding: Hiding,
 }
 
 impl LogStore {
@@ -47,11 +61,18 @@ impl LogStore {
 
     pub(super) fn snapshot(&self, selected: &Selected, range: TimeRange) -> Snapshot {
         let state = self.state();
-        Snapshot {
-            frozen: state.frozen.clone(),
-            active: chunks(&state.active, selected, range),
-            segments: Arc::clone(&state.segments),
-        }
+        let frozen = state.frozen.clone();
+        let active = chunks(&state.active, selected, range);
+        let (segments, hides) = (Arc::clone(&state.segments), Arc::clone(&state.hides));
+        drop(state);
+        let hiding = match hides.is_empty() {
+            true => Hiding::default(),
+            false => {
+                let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
+                Hiding::new(&hides, range, &streams)
+            }
+        };
+        Snapshot { frozen, active, segments, hiding }
     }
 }
 
@@ -99,51 +120,54 @@ impl Selected {
         }
     }
 
-    fn unit_of_chunk(&self, at: usize, order: u64, number: u32, chunk: Arc<Chunk>) -> Unit {
-        Unit {
-            stream: at,
-            fingerprint: self.streams[at].fingerprint,
-            first: chunk.first,
-            last: chunk.last,
-            order,
-            number,
-            place: Place::Memory(chunk),
-        }
-    }
-
-    /// Everything in the snapshot that labels and time leave over, and the segments of it.
-    pub(super) fn units(
+    /// Everything in the snapshot that labels, time and deletion requests leave over.
+    /// `known` is of the query's filters.
+    pub(super) fn wanted(
         &self,
         snapshot: Snapshot,
         range: TimeRange,
-    ) -> (Vec<Unit>, Vec<PrunedSegment>) {
+        known: Option<&OfFilters>,
+    ) -> Wanted {
+        let hiding = snapshot.hiding;
         let mut units = Vec::new();
         let mut segments = Vec::new();
         for segment in snapshot.segments.iter() {
-            let place = segments.len();
+            let (place, before) = (segments.len(), units.len());
             self.blocks(segment, range, |at, block| {
                 let header = &segment.headers()[block];
-                units.push(Unit {
-                    stream: at,
-                    fingerprint: self.streams[at].fingerprint,
-                    first: header.first,
-                    last: header.last,
-                    order: segment.meta().order,
-                    number: block as u32,
-                    place: Place::Disk(place),
-                });
+                let times = (header.first, header.last);
+                if let Hidden::By(hidden_by) = hiding.of(header.stream, times, Some(segment)) {
+                    let at = (at, block as u32, Place::Disk(place));
+                    units.push(self.unit(at, times, segment.meta().order, hidden_by));
+                }
             });
-            segments.push(PrunedSegment::new(Arc::clone(segment)));
-        }
-        if let Some(frozen) = &snapshot.frozen {
-            for (at, number, chunk) in chunks(&frozen.table, self, range) {
-                units.push(self.unit_of_chunk(at, FROZEN, number, chunk));
+            if units.len() > before {
+                segments.push(PrunedSegment::new(Arc::clone(segment), &hiding, known));
             }
         }
-        for (at, number, chunk) in snapshot.active {
-            units.push(self.unit_of_chunk(at, ACTIVE, number, chunk));
+        let frozen = snapshot.frozen.iter().flat_map(|frozen| chunks(&frozen.table, self, range));
+        let frozen = frozen.map(|chunk| (FROZEN, chunk));
+        let active = snapshot.active.into_iter().map(|chunk| (ACTIVE, chunk));
+        for (order, (at, number, chunk)) in frozen.chain(active) {
+            let times = (chunk.first, chunk.last);
+            if let Hidden::By(hidden_by) = hiding.of(self.numbers[at], times, None) {
+                let at = (at, number, Place::Memory(chunk));
+                units.push(self.unit(at, times, order, hidden_by));
+            }
         }
-        (units, segments)
+        Wanted { units, segments, hiding }
+    }
+
+    /// `at`: which of the selected streams, number in its place, place.
+    fn unit(
+        &self,
+        (stream, number, place): (usize, u32, Place),
+        (first, last): (Nanos, Nanos),
+        order: u64,
+        hidden_by: Vec<u32>,
+    ) -> Unit {
+        let fingerprint = self.streams[stream].fingerprint;
+        Unit { stream, fingerprint, first, last, order, number, place, hidden_by }
     }
 }
 
@@ -152,11 +176,14 @@ impl LogSource for LogStore {
         scan.cancel.check()?;
         let selected = self.select(&scan.matchers);
         let snapshot = self.snapshot(&selected, scan.range);
-        let (units, segments) = selected.units(snapshot, scan.range);
+        let known = self.known.of(&scan.filters);
+        let Wanted { units, segments, hiding } =
+            selected.wanted(snapshot, scan.range, known.as_deref());
         let reader = Reader {
             segments,
             need: need::of_filters(&scan.filters),
             filter: Filter::new(&scan.filters, scan.range),
+            hiding,
             range: scan.range,
             cancel: &scan.cancel,
             looked_at: LookedAt::default(),
@@ -179,15 +206,24 @@ impl LogSource for LogStore {
 
     fn streams(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, SourceError> {
         let selected = self.select(matchers);
-        let snapshot = self.snapshot(&selected, range);
-        let mut found: BTreeSet<usize> = snapshot.active.iter().map(|chunk| chunk.0).collect();
-        for segment in snapshot.segments.iter() {
-            selected.blocks(segment, range, |at, _| {
-                found.insert(at);
+        let Snapshot { frozen, active, segments, hiding } = self.snapshot(&selected, range);
+        let is_shown = |at: usize, times: (Nanos, Nanos), segment: Option<&Segment>| {
+            !matches!(hiding.of(selected.numbers[at], times, segment), Hidden::All)
+        };
+        let mut found = BTreeSet::new();
+        for segment in segments.iter() {
+            selected.blocks(segment, range, |at, block| {
+                let header = &segment.headers()[block];
+                if is_shown(at, (header.first, header.last), Some(segment)) {
+                    found.insert(at);
+                }
             });
         }
-        if let Some(frozen) = &snapshot.frozen {
-            found.extend(chunks(&frozen.table, &selected, range).iter().map(|chunk| chunk.0));
+        let frozen = frozen.iter().flat_map(|frozen| chunks(&frozen.table, &selected, range));
+        for (at, _, chunk) in frozen.chain(active) {
+            if is_shown(at, (chunk.first, chunk.last), None) {
+                found.insert(at);
+            }
         }
         let mut labels: Vec<Labels> =
             found.into_iter().map(|at| selected.streams[at].labels.clone()).collect();

@@ -15,21 +15,19 @@
 //! An index that is damaged costs time, not lines: its segment is scanned without it. A damaged block
 //! is left out of the answer, counted and reported.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use taffrail_model::Nanos;
 
 use super::block::{self, Decoder};
 use super::block_set::BlockSet;
 use super::header::{Header, TIMES};
-use super::memtable::Committed;
+use super::meta::Meta;
 use super::need::Need;
 use super::opened::Opened;
 use super::prints::Prints;
@@ -45,74 +43,17 @@ pub(super) const META: &str = "segment.json";
 /// Begins the file of blocks, before its format.
 pub(super) const BLOCKS_MAGIC: &[u8; 4] = b"TFLB";
 
+/// Identities are given out once by a process.
+static NEXT_IDENTITY: AtomicU64 = AtomicU64::new(0);
+
 /// Below so many candidates a walk through the dictionary costs more than it saves.
 const WALK_BLOCKS_MIN: u32 = 3;
-
-/// What is written about a segment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Meta {
-    /// The format of the segment's files.
-    pub(super) format: u32,
-    /// The UTC day of its rows, in days since the epoch; the last of several if its flush had rows of
-    /// too many days.
-    pub(super) day: i32,
-    /// Its place in the order of arrival.
-    pub(super) order: u64,
-    /// How many rows it has.
-    pub(super) rows: u64,
-    /// Bytes of text, with separators.
-    pub(super) text_bytes: u64,
-    /// Time of its first row.
-    pub(super) first: Nanos,
-    /// Time of its last row.
-    pub(super) last: Nanos,
-    /// Its files, by path within the folder.
-    pub(super) files: Vec<FileMeta>,
-    /// Names of the segments that were merged into it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) inputs: Vec<String>,
-    /// The flush that wrote it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) flush: Option<FlushNote>,
-}
-
-/// What a segment says of its flush, should the manifest be lost.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FlushNote {
-    /// Which of the flush's segments it is.
-    pub(super) part: u32,
-    /// How many segments the flush wrote.
-    pub(super) parts: u32,
-    /// Frames of the write-ahead log below are in them, or in earlier ones.
-    pub(super) end_seq: u64,
-    /// Positions that the flush moved; in its first segment.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) positions: BTreeMap<String, Committed>,
-}
-
-/// Where a segment comes from.
-pub(super) enum Origin {
-    /// A flush.
-    Flush(FlushNote),
-    /// A merge of these segments.
-    Merge(Vec<String>),
-}
-
-/// Length and checksum of one file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FileMeta {
-    /// Path within the segment's folder.
-    pub(super) name: String,
-    /// Length in bytes.
-    pub(super) bytes: u64,
-    /// Checksum of the whole file.
-    pub(super) crc: u32,
-}
 
 /// An open segment.
 pub(super) struct Segment {
     dir: PathBuf,
     name: String,
+    identity: u64,
     meta: Meta,
     headers: Vec<Header>,
     /// Which blocks no fragment can rule out.
@@ -123,6 +64,8 @@ pub(super) struct Segment {
     blocks_bytes: u64,
     index: OnceLock<Option<Index>>,
     reported: AtomicBool,
+    /// Deletion requests that it has no lines of.
+    rid_of: Mutex<Vec<u64>>,
 }
 
 struct Index {
@@ -148,12 +91,14 @@ impl Segment {
             return Err(Error::Damaged { path, what: "length".into() });
         }
         let headers = read_headers(dir, &meta)?;
+        let rid_of = meta.rid_of.clone();
         let opaque = blocks_that(&headers, Header::is_opaque);
         let uuids = blocks_that(&headers, Header::has_uuids);
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(Self {
             dir: dir.to_owned(),
             name,
+            identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed),
             meta,
             headers,
             opaque,
@@ -162,12 +107,50 @@ impl Segment {
             blocks_bytes: found,
             index: OnceLock::new(),
             reported: AtomicBool::new(false),
+            rid_of: Mutex::new(rid_of),
         })
+    }
+
+    /// A segment of one block in an open file.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(super) fn of_block(blocks: File, blocks_bytes: u64, header: Header) -> Self {
+        let meta = Meta {
+            format: header.format,
+            day: 0,
+            order: 0,
+            rows: header.rows.into(),
+            text_bytes: header.text_bytes.into(),
+            first: header.first,
+            last: header.last,
+            files: Vec::new(),
+            inputs: Vec::new(),
+            rid_of: Vec::new(),
+            flush: None,
+        };
+        Self {
+            dir: PathBuf::new(),
+            name: String::new(),
+            identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed),
+            meta,
+            opaque: BlockSet::none(1),
+            uuids: BlockSet::none(1),
+            headers: vec![header],
+            blocks,
+            blocks_bytes,
+            index: OnceLock::new(),
+            reported: AtomicBool::new(false),
+            rid_of: Mutex::new(Vec::new()),
+        }
     }
 
     /// The name of its folder.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A number that no other segment of the store has.
+    pub(super) fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// Its folder.
@@ -178,6 +161,16 @@ impl Segment {
     /// What is written about it.
     pub(super) fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    /// Whether it is known to have no lines of a deletion request.
+    pub(super) fn is_rid_of(&self, request: u64) -> bool {
+        self.rid_of.lock().unwrap_or_else(PoisonError::into_inner).contains(&request)
+    }
+
+    /// Says that it has no lines of a deletion request.
+    pub(super) fn be_rid_of(&self, request: u64) {
+        self.rid_of.lock().unwrap_or_else(PoisonError::into_inner).push(request);
     }
 
     /// Bytes of all its files.

@@ -11,10 +11,9 @@ use taffrail_model::{Nanos, time::NANOS_PER_DAY, time::format_rfc3339};
 
 use super::block::Encoder;
 use super::header::Header;
+use super::meta::{FileMeta, Meta, Origin};
 use super::rows::Rows;
-use super::segment::{
-    BLOCKS, BLOCKS_MAGIC, FileMeta, HEADERS, META, Meta, Origin, PRINTS, Segment, WORDS,
-};
+use super::segment::{BLOCKS, BLOCKS_MAGIC, HEADERS, META, PRINTS, Segment, WORDS};
 use super::terms::Terms;
 use super::words::WordsWriter;
 use super::{Error, FORMAT, files, prints};
@@ -121,6 +120,11 @@ impl SegmentWriter {
         self.write_payload()
     }
 
+    /// Whether nothing was added.
+    pub(super) fn is_empty(&self) -> bool {
+        self.headers.is_empty()
+    }
+
     fn write_payload(&mut self) -> Result<(), Error> {
         self.hasher.update(&self.payload);
         self.blocks.write_all(&self.payload).map_err(Error::io("write", &self.dir))?;
@@ -131,9 +135,9 @@ impl SegmentWriter {
 
     /// Ends the segment, syncs all of it and opens it. The caller syncs the folder above.
     pub(super) fn finish(mut self, origin: Origin) -> Result<Segment, Error> {
-        let (inputs, flush) = match origin {
-            Origin::Merge(inputs) => (inputs, None),
-            Origin::Flush(note) => (Vec::new(), Some(note)),
+        let (inputs, rid_of, flush) = match origin {
+            Origin::Merge { inputs, rid_of } => (inputs, rid_of, None),
+            Origin::Flush(note) => (Vec::new(), Vec::new(), Some(note)),
         };
         let synced = self.blocks.flush().and_then(|()| self.blocks.get_ref().sync_all());
         synced.map_err(Error::io("sync", &self.dir))?;
@@ -163,6 +167,7 @@ impl SegmentWriter {
             last: self.headers.iter().map(|h| h.last).max().unwrap_or_default(),
             files,
             inputs,
+            rid_of,
             flush,
         };
         let text = serde_json::to_string(&meta).expect("numbers and strings are always JSON");

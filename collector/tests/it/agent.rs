@@ -24,7 +24,8 @@ async fn a_repeated_batch_is_stored_once_and_a_gap_is_told() {
     assert_eq!(running.ship(&batch("n/1", 10..20, &["three"])).await.status, 200);
     let mut repeated = batch("n/1", 10..20, &["three"]);
     repeated.resource_logs.extend(batch("n/1", 20..30, &["four"]).resource_logs);
-    assert_eq!(running.ship(&repeated).await.status, 200, "the new part is taken");
+    assert_eq!(running.ship(&repeated).await.status, 409, "new in all its ranges or in none");
+    assert_eq!(running.ship(&batch("n/1", 20..30, &["four"])).await.status, 200);
 
     let answer = running.client.get("/api/v1/agent/positions?prefix=n/", &[]).await.unwrap();
     assert_eq!(answer.text(), r#"{"positions":[{"source":"n/1","committed":30,"check":300}]}"#);

@@ -49,7 +49,13 @@ pub(crate) async fn build(config: Config) -> anyhow::Result<Collector> {
 
 impl Running {
     pub(crate) async fn start(dir: &Path) -> Self {
-        let collector = build(config(dir)).await.unwrap();
+        Self::start_with(dir, |_| ()).await
+    }
+
+    pub(crate) async fn start_with(dir: &Path, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = config(dir);
+        change(&mut config);
+        let collector = build(config).await.unwrap();
         let (http, grpc) = (collector.http_addr().unwrap(), collector.grpc_addr().unwrap());
         let (trigger, stop) = shutdown::channel();
         let task = tokio::spawn(collector.run(stop));

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "everything here is a test")]
 
 mod agent;
+mod deletions;
 mod doors;
+mod frames;
 mod harness;
 mod recorded;
 mod restart;

@@ -259,6 +259,22 @@ impl Journal {
         self.writer.truncate_before(seq)
     }
 
+    /// Begins a new segment, unless the newest one is empty, and gives the number of its first frame. So
+    /// what was appended before lies in segments that [`Journal::truncate_before`] removes as a whole,
+    /// however small they are.
+    ///
+    /// # Errors
+    /// When the system refuses, or after a failed sync.
+    pub fn turn_over(&self) -> Result<u64, Error> {
+        self.writer.turn_over()
+    }
+
+    /// No frame below this number is on disk.
+    #[must_use]
+    pub fn oldest_seq(&self) -> u64 {
+        self.writer.lock().segments.front().map_or(0, |segment| segment.first_seq)
+    }
+
     /// Whether [`Journal::truncate_before`] would remove a segment that is complete.
     #[must_use]
     pub fn is_disposable_before(&self, seq: u64) -> bool {

@@ -254,6 +254,19 @@ impl Writer {
         }
     }
 
+    /// Begins a new segment, unless the newest one is empty; the number of its first frame.
+    pub(super) fn turn_over(&self) -> Result<u64, Error> {
+        let mut state = self.settled(self.lock(), |_| true);
+        if let Some(reason) = &state.poisoned {
+            return Err(Error::Poisoned(reason.clone()));
+        }
+        let newest = state.segments.back().expect("never empty");
+        if newest.bytes > SEGMENT_HEADER_BYTES as u64 {
+            self.begin_segment(&mut state)?;
+        }
+        Ok(state.next_seq)
+    }
+
     /// Removes the segments that hold only frames before `seq`. When that is all of them, a new one
     /// is begun, whose name keeps the number of the next frame.
     pub(super) fn truncate_before(&self, seq: u64) -> Result<u64, Error> {

@@ -10,6 +10,7 @@ mod run;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use loki::delete::router as deletion_router;
 use taffrail_kit::shutdown::Shutdown;
 
 use crate::source::{LogSource, SeriesSource};

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::super::compact::Merged;
 use super::super::{Error, files, manifest, segment};
 use super::{
     LogStore, LogStoreConfig, Opened, Oracle, open, range, rows, scan_all, scans, sorted, stream,
 };
 use taffrail_model::{SourceRange, StreamEntries};
 
-fn copy_dir(from: &Path, to: &Path) {
+pub(super) fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -26,7 +27,7 @@ fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
-fn copy(from: &Path) -> TempDir {
+pub(super) fn copy(from: &Path) -> TempDir {
     let to = tempfile::tempdir().unwrap();
     copy_dir(from, to.path());
     to
@@ -126,7 +127,7 @@ fn a_crash_at_any_step_of_a_compaction_loses_and_doubles_nothing() {
     }
     let before = store.state().segments.to_vec();
     let group: Vec<_> = before.iter().filter(|s| s.meta().day == 0).take(8).cloned().collect();
-    let merged = store.merge(&group).unwrap().unwrap();
+    let Merged::Segment(merged) = store.merge(&group).unwrap() else { panic!("merged") };
     check_recovery(copy(dir.path()).path(), 9);
     fs::remove_dir_all(merged.dir()).unwrap();
     assert!(store.compact().unwrap() && store.compact().unwrap() && !store.compact().unwrap());

@@ -83,6 +83,32 @@ fn truncation_removes_whole_segments_only() {
 }
 
 #[test]
+fn a_turn_lets_few_bytes_be_removed_too() {
+    let disk = Faulty::default();
+    let (journal, _) = open(&disk, 1 << 20);
+    append_durably(&journal, b"few bytes");
+    journal.truncate_before(2).unwrap();
+    assert_eq!(
+        (journal.oldest_seq(), frames(&journal, 0).len()),
+        (1, 1),
+        "they stay by themselves"
+    );
+    assert_eq!(journal.turn_over().unwrap(), 2);
+    assert_eq!(journal.turn_over().unwrap(), 2);
+    append_durably(&journal, b"more");
+    assert_eq!((journal.stats().segments, frames(&journal, 0).len()), (2, 2));
+    assert!(journal.truncate_before(2).unwrap() > 0);
+    assert_eq!((journal.oldest_seq(), frames(&journal, 0).len()), (2, 1));
+    drop(journal);
+    let (journal, recovery) = open(&disk, 1 << 20);
+    assert_eq!((recovery.frames, recovery.missing.len(), journal.oldest_seq()), (1, 0, 2));
+    disk.set(|faults| faults.sync_fails = true);
+    journal.append(&[b"x"]).unwrap();
+    journal.turn_over().unwrap_err();
+    assert!(matches!(journal.turn_over(), Err(Error::Poisoned(_))));
+}
+
+#[test]
 fn a_failed_sync_ends_all_taking() {
     let disk = Faulty::default();
     let (journal, _) = open(&disk, 10_000);

@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse, Response};
 
+use crate::deletion::DeletionError;
 use crate::logql::{ParseError, QueryError};
 use crate::source::SourceError;
 
@@ -58,6 +59,18 @@ impl From<SourceError> for ApiError {
             SourceError::Cancelled(_) => StatusCode::GATEWAY_TIMEOUT,
             SourceError::TooMuch(_) => StatusCode::BAD_REQUEST,
             SourceError::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self { status, message: error.to_string() }
+    }
+}
+
+impl From<DeletionError> for ApiError {
+    fn from(error: DeletionError) -> Self {
+        let status = match error {
+            DeletionError::Query(_) | DeletionError::TooLate(_) => StatusCode::BAD_REQUEST,
+            DeletionError::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            DeletionError::Unknown => StatusCode::NOT_FOUND,
+            DeletionError::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self { status, message: error.to_string() }
     }

@@ -7,6 +7,7 @@
 //! | `/loki/api/v1/detected_fields`, `detected_field/{name}/values` | `fields.rs` |
 //! | `/loki/api/v1/patterns` | `patterns.rs` |
 //! | `/loki/api/v1/index/volume`, `index/volume_range` | `volume.rs` |
+//! | `/loki/api/v1/delete` | `delete.rs`; a router of its own, for who has a store that deletes |
 //! | `/api/v1/logs/query` | `lines.rs` |
 //! | `/api/v1/logs/tail` | `tail.rs` |
 //! | `/loki/api/v1/tail` (websocket) | `socket.rs`, its frames in `frames.rs` |
@@ -14,6 +15,7 @@
 //! Parameters are read in `params.rs`, answers written in `answer.rs`, errors in `error.rs`.
 
 mod answer;
+pub(super) mod delete;
 mod error;
 mod fields;
 mod frames;

@@ -27,7 +27,9 @@ impl<S: Send + Sync> FromRequest<S> for Params {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let Self(mut pairs) = Self::of(request.uri())?;
-        if request.method() == Method::POST && request.headers().contains_key("content-type") {
+        if matches!(*request.method(), Method::POST | Method::PUT)
+            && request.headers().contains_key("content-type")
+        {
             let form = axum::Form::<Vec<(String, String)>>::from_request(request, state).await;
             pairs.extend(form.map_err(|error| ApiError::bad_request(error.to_string()))?.0);
         }
@@ -57,7 +59,8 @@ impl Params {
         self.get("query").unwrap_or_default()
     }
 
-    fn time(&self, name: &str) -> Result<Option<Nanos>, ApiError> {
+    /// A point in time, if it is given.
+    pub(super) fn time(&self, name: &str) -> Result<Option<Nanos>, ApiError> {
         let Some(text) = self.get(name) else {
             return Ok(None);
         };

@@ -1,6 +1,7 @@
 //! The API over HTTP requests in memory, against a list of lines; against recorded answers of Loki
 //! in `recorded.rs`.
 
+mod delete;
 mod recorded;
 
 use std::collections::BTreeMap;
