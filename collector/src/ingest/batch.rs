@@ -83,14 +83,18 @@ pub fn admit(
 
 /// As [`admit`] for a batch that was admitted before and is read again from the write-ahead log,
 /// whose earlier frames may have been lost to a damaged disk: what does not fit is kept too, what is
-/// committed is not. The second value says of how many ranges something did not fit.
+/// committed is not. The second value says of how many files something did not fit.
 pub fn admit_again(
     parts: Vec<LogPart>,
     position: impl FnMut(&str) -> Option<Position>,
 ) -> (Admitted, usize) {
     let fits = fits(&parts, position);
-    let misfits = fits.iter().filter(|fit| **fit == Some(Fit::Conflict)).count();
-    let kept = parts.into_iter().zip(fits).filter(|(_, fit)| *fit != Some(Fit::Known));
+    let sources = parts.iter().zip(&fits).filter(|(_, fit)| **fit == Some(Fit::Conflict));
+    let misfits = sources.filter_map(|(part, _)| Some(&part.range.as_ref()?.source));
+    let misfits = misfits.collect::<HashSet<_>>().len();
+    let moves = fits.iter().flatten().any(|fit| matches!(fit, Fit::New | Fit::Conflict));
+    let stale = |fit| fit == Fit::Known || (fit == Fit::Still && !moves);
+    let kept = parts.into_iter().zip(&fits).filter(|(_, fit)| !fit.is_some_and(stale));
     (pick(kept.map(|(part, _)| part)), misfits)
 }
 
