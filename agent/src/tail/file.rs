@@ -229,7 +229,7 @@ impl TailFile {
         self.place.packed
     }
 
-    /// Reads what comes next into `buffer`, which is longer than [`CHECK_BYTES`].
+    /// Reads what comes next into `buffer`, which is longer than [`identity::CHECK_BYTES`].
     ///
     /// # Errors
     /// What the system says.

@@ -35,7 +35,7 @@ pub(super) struct Unit {
     pub(super) number: u32,
     /// Where the rows are.
     pub(super) place: Place,
-    /// Which deletion requests may hide some of them, by their place in [`Reader::hiding`].
+    /// Which deletion requests may hide some of them, by their place in `Reader::hiding` of the merge.
     pub(super) hidden_by: Vec<u32>,
 }
 
