@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use taffrail_kit::clock;
 use taffrail_kit::http::Client;
+use taffrail_sim::http1::Port;
 use taffrail_sim::podlog::{cri_time, uid};
-use taffrail_sim::process::{Process, free_address};
+use taffrail_sim::process::Process;
 use tempfile::TempDir;
 
 /// Addresses and folders of one installation; its processes may come and go.
@@ -19,18 +20,23 @@ pub(crate) struct Stack {
     pub(crate) autoscale: SocketAddr,
     pub(crate) agent_http: SocketAddr,
     pub(crate) client: Client,
+    /// Held, or another test's process might be given one of them.
+    _ports: [Port; 4],
 }
 
 impl Stack {
     pub(crate) fn new() -> anyhow::Result<Self> {
-        let http = free_address()?;
+        let take = || Port::take([127, 0, 0, 1]);
+        let ports = [take()?, take()?, take()?, take()?];
+        let [http, grpc, autoscale, agent_http] = ports.each_ref().map(Port::address);
         Ok(Self {
             dir: tempfile::tempdir()?,
             http,
-            grpc: free_address()?,
-            autoscale: free_address()?,
-            agent_http: free_address()?,
+            grpc,
+            autoscale,
+            agent_http,
             client: Client::new(&format!("http://{http}"))?,
+            _ports: ports,
         })
     }
 
