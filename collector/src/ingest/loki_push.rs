@@ -10,34 +10,13 @@ use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 use taffrail_model::labels::{is_valid_name, write_quoted};
 use taffrail_model::time::NANOS_PER_SEC;
 use taffrail_model::{Labels, Level, LogEntry, Nanos, StreamEntries};
+use taffrail_query::api::{LEVEL_NAMES, SERVICE_LABELS};
 
 use super::batch::{LogPart, check_limits, sort_metadata};
 use super::label_text;
 use super::level::detect_level;
 use super::otlp_logs::UNKNOWN_SERVICE;
 use super::refusal::Refusal;
-
-/// Labels whose value is the service's name, in Loki's order.
-const SERVICE_LABELS: [&str; 14] = [
-    "service",
-    "app",
-    "application",
-    "app_name",
-    "name",
-    "app_kubernetes_io_name",
-    "container",
-    "container_name",
-    "k8s_container_name",
-    "component",
-    "workload",
-    "job",
-    "k8s_job_name",
-    "pod",
-];
-
-/// Labels and metadata that hold a level.
-const LEVEL_NAMES: [&str; 6] =
-    ["detected_level", "level", "LEVEL", "Level", "severity", "SEVERITY"];
 
 type Metadata = Vec<(String, String)>;
 

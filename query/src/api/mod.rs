@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use loki::delete::router as deletion_router;
+pub use loki::meta::{LEVEL_NAMES, SERVICE_LABELS};
 use taffrail_kit::shutdown::Shutdown;
 
 use crate::source::{LogSource, SeriesSource};

@@ -23,8 +23,8 @@ use super::params::Params;
 /// The version of Loki whose API this is. Clients look at it to know what they may ask.
 const LOKI_VERSION: &str = "3.5.0";
 
-/// Labels whose value becomes `service_name` at the push door, first one first.
-const SERVICE_LABELS: [&str; 14] = [
+/// Labels whose value becomes `service_name` at the push door, in Loki's order.
+pub const SERVICE_LABELS: [&str; 14] = [
     "service",
     "app",
     "application",
@@ -42,7 +42,7 @@ const SERVICE_LABELS: [&str; 14] = [
 ];
 
 /// Labels and metadata whose value is the level of a pushed line.
-const LEVEL_NAMES: [&str; 6] =
+pub const LEVEL_NAMES: [&str; 6] =
     ["detected_level", "level", "LEVEL", "Level", "severity", "SEVERITY"];
 
 pub(super) fn selector(text: &str) -> Result<Vec<Matcher>, ApiError> {

@@ -20,7 +20,7 @@ mod error;
 mod fields;
 mod frames;
 mod lines;
-mod meta;
+pub(super) mod meta;
 mod params;
 mod patterns;
 mod query;
